@@ -1,0 +1,279 @@
+create table api_keys (
+  tenant_id uuid not null,
+  id uuid not null,
+  name text not null,
+  key_prefix text not null,
+  key_hash bytea not null,
+  scopes text[] not null default '{}'::text[],
+  store_id uuid,
+  created_by uuid,
+  created_at timestamp with time zone not null default now(),
+  expires_at timestamp with time zone,
+  revoked_at timestamp with time zone,
+  constraint api_keys_pkey PRIMARY KEY (tenant_id, id),
+  constraint api_keys_tenant_id_created_by_fkey FOREIGN KEY (tenant_id, created_by) REFERENCES users(tenant_id, id) ON DELETE SET NULL (created_by),
+  constraint api_keys_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES tenants(id),
+  constraint api_keys_tenant_id_store_id_fkey FOREIGN KEY (tenant_id, store_id) REFERENCES stores(tenant_id, id) ON DELETE CASCADE
+);
+CREATE UNIQUE INDEX api_keys_key_hash ON pulsewire.api_keys USING btree (key_hash);
+alter table api_keys enable row level security;
+alter table api_keys force row level security;
+create policy lookup on api_keys as permissive for select
+  using (key_hash = decode(NULLIF(current_setting('pulsewire.lookup_key_hash'::text, true), ''::text), 'hex'::text));
+create policy tenant on api_keys as permissive for all
+  using (tenant_id = (NULLIF(current_setting('pulsewire.tenant_id'::text, true), ''::text))::uuid)
+  with check (tenant_id = (NULLIF(current_setting('pulsewire.tenant_id'::text, true), ''::text))::uuid);
+grant insert, select, update on api_keys to pulsewire_app;
+
+create table event_keys (
+  tenant_id uuid not null,
+  key uuid not null,
+  event_row uuid not null,
+  digest bytea not null,
+  constraint event_keys_digest_check CHECK ((octet_length(digest) = 16)),
+  constraint event_keys_pkey PRIMARY KEY (tenant_id, key)
+);
+alter table event_keys enable row level security;
+alter table event_keys force row level security;
+create policy tenant on event_keys as permissive for all
+  using (tenant_id = (NULLIF(current_setting('pulsewire.tenant_id'::text, true), ''::text))::uuid)
+  with check (tenant_id = (NULLIF(current_setting('pulsewire.tenant_id'::text, true), ''::text))::uuid);
+grant delete, insert, select on event_keys to pulsewire_app;
+
+create table events (
+  tenant_id uuid not null,
+  id uuid not null,
+  event_id text not null,
+  event_type text not null,
+  user_id text,
+  session_id text,
+  severity smallint not null,
+  priority smallint not null,
+  occurred_at timestamp with time zone not null,
+  body json not null,
+  constraint events_pkey PRIMARY KEY (tenant_id, id)
+) partition by RANGE (id);
+alter table events enable row level security;
+alter table events force row level security;
+create policy tenant on events as permissive for all
+  using (tenant_id = (NULLIF(current_setting('pulsewire.tenant_id'::text, true), ''::text))::uuid)
+  with check (tenant_id = (NULLIF(current_setting('pulsewire.tenant_id'::text, true), ''::text))::uuid);
+grant delete, insert, select on events to pulsewire_app;
+
+create table events_default partition of events (
+  tenant_id uuid not null,
+  id uuid not null,
+  event_id text not null,
+  event_type text not null,
+  user_id text,
+  session_id text,
+  severity smallint not null,
+  priority smallint not null,
+  occurred_at timestamp with time zone not null,
+  body json not null,
+  constraint events_default_pkey PRIMARY KEY (tenant_id, id)
+) DEFAULT;
+alter table events_default enable row level security;
+alter table events_default force row level security;
+
+create table samples (
+  tenant_id uuid not null,
+  series_id uuid not null,
+  ts timestamp with time zone not null,
+  value double precision not null,
+  constraint samples_pkey PRIMARY KEY (tenant_id, series_id, ts)
+) partition by RANGE (ts);
+alter table samples enable row level security;
+alter table samples force row level security;
+create policy tenant on samples as permissive for all
+  using (tenant_id = (NULLIF(current_setting('pulsewire.tenant_id'::text, true), ''::text))::uuid)
+  with check (tenant_id = (NULLIF(current_setting('pulsewire.tenant_id'::text, true), ''::text))::uuid);
+grant delete, insert, select, update on samples to pulsewire_app;
+
+create table samples_default partition of samples (
+  tenant_id uuid not null,
+  series_id uuid not null,
+  ts timestamp with time zone not null,
+  value double precision not null,
+  constraint samples_default_pkey PRIMARY KEY (tenant_id, series_id, ts)
+) DEFAULT;
+alter table samples_default enable row level security;
+alter table samples_default force row level security;
+
+create table schema_migrations (
+  name character varying(255) not null,
+  "timestamp" character varying(255) not null,
+  constraint schema_migrations_pkey PRIMARY KEY (name)
+);
+
+create table schema_migrations_lock (
+  id character varying(255) not null,
+  is_locked integer not null default 0,
+  constraint schema_migrations_lock_pkey PRIMARY KEY (id)
+);
+
+create table series (
+  tenant_id uuid not null,
+  id uuid not null,
+  store_id uuid not null,
+  name text not null,
+  labels jsonb not null default '{}'::jsonb,
+  kind text not null,
+  unit text not null default ''::text,
+  created_at timestamp with time zone not null default now(),
+  constraint series_pkey PRIMARY KEY (tenant_id, id),
+  constraint series_tenant_id_store_id_fkey FOREIGN KEY (tenant_id, store_id) REFERENCES stores(tenant_id, id) ON DELETE CASCADE
+);
+CREATE UNIQUE INDEX series_identity ON pulsewire.series USING btree (tenant_id, store_id, name, md5((labels)::text));
+alter table series enable row level security;
+alter table series force row level security;
+create policy tenant on series as permissive for all
+  using (tenant_id = (NULLIF(current_setting('pulsewire.tenant_id'::text, true), ''::text))::uuid)
+  with check (tenant_id = (NULLIF(current_setting('pulsewire.tenant_id'::text, true), ''::text))::uuid);
+grant delete, insert, select, update on series to pulsewire_app;
+
+create table signing_keys (
+  kid text not null,
+  algorithm text not null,
+  public_jwk jsonb not null,
+  private_jwk jsonb not null,
+  created_at timestamp with time zone not null default now(),
+  constraint signing_keys_pkey PRIMARY KEY (kid)
+);
+grant delete, insert, select on signing_keys to pulsewire_app;
+
+create table stores (
+  tenant_id uuid not null,
+  id uuid not null,
+  name text not null,
+  description text not null default ''::text,
+  expected_interval_ms bigint,
+  labels jsonb not null default '{}'::jsonb,
+  created_at timestamp with time zone not null default now(),
+  updated_at timestamp with time zone not null default now(),
+  constraint stores_expected_interval_ms_check CHECK ((expected_interval_ms > 0)),
+  constraint stores_pkey PRIMARY KEY (tenant_id, id),
+  constraint stores_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES tenants(id),
+  constraint stores_tenant_id_name_key UNIQUE (tenant_id, name)
+);
+alter table stores enable row level security;
+alter table stores force row level security;
+create policy tenant on stores as permissive for all
+  using (tenant_id = (NULLIF(current_setting('pulsewire.tenant_id'::text, true), ''::text))::uuid)
+  with check (tenant_id = (NULLIF(current_setting('pulsewire.tenant_id'::text, true), ''::text))::uuid);
+grant delete, insert, select, update on stores to pulsewire_app;
+
+create table tenants (
+  id uuid not null,
+  slug text not null,
+  name text not null,
+  contact_email text not null,
+  created_at timestamp with time zone not null default now(),
+  updated_at timestamp with time zone not null default now(),
+  constraint tenants_pkey PRIMARY KEY (id),
+  constraint tenants_slug_key UNIQUE (slug)
+);
+alter table tenants enable row level security;
+alter table tenants force row level security;
+create policy lookup on tenants as permissive for select
+  using (slug = NULLIF(current_setting('pulsewire.lookup_slug'::text, true), ''::text));
+create policy tenant on tenants as permissive for all
+  using (id = (NULLIF(current_setting('pulsewire.tenant_id'::text, true), ''::text))::uuid)
+  with check (id = (NULLIF(current_setting('pulsewire.tenant_id'::text, true), ''::text))::uuid);
+grant insert, select, update on tenants to pulsewire_app;
+
+create table users (
+  tenant_id uuid not null,
+  id uuid not null,
+  email text not null,
+  display_name text not null,
+  password_hash text,
+  must_change_password boolean not null default false,
+  role text not null,
+  created_at timestamp with time zone not null default now(),
+  updated_at timestamp with time zone not null default now(),
+  constraint users_pkey PRIMARY KEY (tenant_id, id),
+  constraint users_role_check CHECK ((role = ANY (ARRAY['OWNER'::text, 'ADMIN'::text, 'MEMBER'::text, 'VIEWER'::text]))),
+  constraint users_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES tenants(id)
+);
+CREATE UNIQUE INDEX users_email ON pulsewire.users USING btree (tenant_id, lower(email));
+alter table users enable row level security;
+alter table users force row level security;
+create policy tenant on users as permissive for all
+  using (tenant_id = (NULLIF(current_setting('pulsewire.tenant_id'::text, true), ''::text))::uuid)
+  with check (tenant_id = (NULLIF(current_setting('pulsewire.tenant_id'::text, true), ''::text))::uuid);
+grant delete, insert, select, update on users to pulsewire_app;
+
+CREATE OR REPLACE FUNCTION pulsewire.ensure_partitions(parent text, from_day date, to_day date)
+ RETURNS integer
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pulsewire', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+AS $function$
+    declare
+      -- Weeks for samples, days for events.
+      step integer;
+      day date := from_day;
+      bounds text[];
+      child text;
+      rest text := parent || '_default';
+      made integer := 0;
+    begin
+      if parent = 'samples' then
+        step := 7;
+        day := date_trunc('week', from_day);
+      elsif parent = 'events' then
+        step := 1;
+      else
+        raise exception 'no partitioned table: %', parent using errcode = 'invalid_parameter_value';
+      end if;
+      if to_day - from_day > 400 then
+        raise exception 'too many partitions at once' using errcode = 'invalid_parameter_value';
+      end if;
+
+      while day <= to_day loop
+        child := parent || '_' || to_char(day, 'YYYYMMDD');
+        if to_regclass(child) is null then
+          perform pg_advisory_xact_lock(hashtextextended('pulsewire.ensure_partitions', 0));
+        end if;
+        if to_regclass(child) is null then
+          bounds := case parent
+            when 'samples' then array[day::timestamptz::text, (day + step)::timestamptz::text]
+            else array[uuidv7_at(day)::text, uuidv7_at(day + step)::text]
+          end;
+          execute format('create table %I (like %I including defaults including constraints)', child, parent);
+          begin
+            execute format('alter table %I attach partition %I for values from (%L) to (%L)',
+              parent, child, bounds[1], bounds[2]);
+          exception when check_violation then
+            -- Rows of this range lie in the default partition: they move. Forced row security would hide them even
+            -- from the owner, so it is lifted inside this transaction, under the lock that lifting it takes.
+            execute format('alter table %I no force row level security', rest);
+            execute format(
+              'with moved as (delete from %I where %I >= %L and %I < %L returning *) insert into %I select * from moved',
+              rest, case parent when 'samples' then 'ts' else 'id' end, bounds[1],
+              case parent when 'samples' then 'ts' else 'id' end, bounds[2], child);
+            execute format('alter table %I force row level security', rest);
+            execute format('alter table %I attach partition %I for values from (%L) to (%L)',
+              parent, child, bounds[1], bounds[2]);
+          end;
+          execute format('alter table %I enable row level security', child);
+          execute format('alter table %I force row level security', child);
+          made := made + 1;
+        end if;
+        day := day + step;
+      end loop;
+      return made;
+    end $function$
+;
+grant execute on function ensure_partitions(text,date,date) to pulsewire_app;
+
+CREATE OR REPLACE FUNCTION pulsewire.uuidv7_at(moment timestamp with time zone)
+ RETURNS uuid
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE STRICT
+ SET search_path TO 'pg_catalog'
+RETURN (rpad(lpad(to_hex(((EXTRACT(epoch FROM moment) * (1000)::numeric))::bigint), 12, '0'::text), 32, '0'::text))::uuid
+;
+grant execute on function uuidv7_at(timestamp with time zone) to pulsewire_app;

@@ -1,0 +1,69 @@
+import { type Kysely, sql } from "kysely";
+import { appRole } from "../roles.ts";
+import { protectTenantTable } from "./tenant-table.ts";
+
+export async function up(db: Kysely<unknown>): Promise<void> {
+  await sql`
+    create table tenants (
+      id uuid primary key,
+      slug text not null unique,
+      name text not null,
+      contact_email text not null,
+      created_at timestamptz not null default now(),
+      updated_at timestamptz not null default now()
+    )`.execute(db);
+  await protectTenantTable(db, "tenants", ["select", "insert", "update"], "id");
+
+  await sql`
+    create table users (
+      tenant_id uuid not null references tenants,
+      id uuid not null,
+      email text not null,
+      display_name text not null,
+      password_hash text,
+      must_change_password boolean not null default false,
+      role text not null check (role in ('OWNER', 'ADMIN', 'MEMBER', 'VIEWER')),
+      created_at timestamptz not null default now(),
+      updated_at timestamptz not null default now(),
+      primary key (tenant_id, id)
+    );
+    create unique index users_email on users (tenant_id, lower(email))`.execute(db);
+  await protectTenantTable(db, "users", ["select", "insert", "update", "delete"]);
+
+  await sql`
+    create table api_keys (
+      tenant_id uuid not null references tenants,
+      id uuid not null,
+      name text not null,
+      key_prefix text not null,
+      key_hash bytea not null,
+      scopes text[] not null default '{}',
+      store_id uuid,
+      created_by uuid,
+      created_at timestamptz not null default now(),
+      expires_at timestamptz,
+      revoked_at timestamptz,
+      primary key (tenant_id, id),
+      foreign key (tenant_id, created_by) references users on delete set null (created_by)
+    );
+    create unique index api_keys_key_hash on api_keys (key_hash)`.execute(db);
+  await protectTenantTable(db, "api_keys", ["select", "insert", "update"]);
+
+  // The two reads before the tenant is known: whoever has the whole secret, or names the slug, sees that one row.
+  await sql`
+    create policy lookup on tenants for select
+      using (slug = nullif(current_setting('pulsewire.lookup_slug', true), ''));
+    create policy lookup on api_keys for select
+      using (key_hash = decode(nullif(current_setting('pulsewire.lookup_key_hash', true), ''), 'hex'))
+  `.execute(db);
+
+  await sql`
+    create table signing_keys (
+      kid text primary key,
+      algorithm text not null,
+      public_jwk jsonb not null,
+      private_jwk jsonb not null,
+      created_at timestamptz not null default now()
+    );
+    grant select, insert, delete on signing_keys to ${sql.raw(appRole)}`.execute(db);
+}

@@ -1,0 +1,18 @@
+import type { Migration } from "kysely/migration";
+import * as roles from "./0001_roles.ts";
+import * as auth from "./0002_auth.ts";
+import * as metrics from "./0003_metrics.ts";
+import * as ingestion from "./0004_ingestion.ts";
+import * as partitions from "./0005_partitions.ts";
+
+/**
+ * All migrations in order: listed, not found in a folder, so that they survive bundling. A released one is never
+ * changed. After adding one, run `node scripts/schema.ts`.
+ */
+export const migrations: Readonly<Record<string, Migration>> = {
+  "0001_roles": roles,
+  "0002_auth": auth,
+  "0003_metrics": metrics,
+  "0004_ingestion": ingestion,
+  "0005_partitions": partitions,
+};

@@ -1,0 +1,109 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import { type IsolationLevel, type Kysely, sql, type Transaction } from "kysely";
+import type { Database } from "./schema.ts";
+import { classifyDatabaseError } from "./sqlstate.ts";
+
+declare const tenantMark: unique symbol;
+declare const lookupMark: unique symbol;
+
+/** A transaction in which one tenant's rows, and no others, can be read and written. Store functions take this. */
+export type TenantTransaction = Transaction<Database> & { readonly [tenantMark]: true };
+
+/** A transaction in which at most one row can be read: the one that matches the secret or the slug. */
+export type LookupTransaction = Transaction<Database> & { readonly [lookupMark]: true };
+
+/** How often a transaction is run in all, when it is rolled back for the sake of another. */
+export const transactionAttempts = 3;
+const retryDelayMs = 20;
+
+export interface TransactionOptions {
+  /** PostgreSQL's default is read committed. */
+  readonly isolationLevel?: IsolationLevel;
+}
+
+/**
+ * Runs `fn` in a transaction that sees the rows of one tenant: the only way to them. The setting ends with the
+ * transaction, so the next user of the connection sees nothing.
+ *
+ * `fn` may run up to `transactionAttempts` times, as a deadlock or serialization failure rolls it back: it must have
+ * no effect outside the transaction. Any other error is thrown after the rollback. Throws a TypeError for an id that
+ * is no UUID.
+ */
+export function withTenant<T>(
+  db: Kysely<Database>,
+  tenantId: string,
+  fn: (trx: TenantTransaction) => Promise<T>,
+  options?: TransactionOptions,
+): Promise<T> {
+  assertUuid(tenantId);
+  return transact(db, options, async (trx) => fn(await enterTenant(trx, tenantId)));
+}
+
+/**
+ * Runs `fn` in one transaction for several tenants, for a flush that commits once. `enter(tenantId)` switches to a
+ * tenant and returns the transaction as that tenant's.
+ *
+ * Danger: the tenant belongs to the transaction, not to the returned value. Whatever runs after `enter` runs as that
+ * tenant, so await each tenant's statements before entering the next, and never run them side by side.
+ * Runs and fails as `withTenant` does.
+ */
+export function withTenants<T>(
+  db: Kysely<Database>,
+  fn: (enter: (tenantId: string) => Promise<TenantTransaction>) => Promise<T>,
+  options?: TransactionOptions,
+): Promise<T> {
+  return transact(db, options, (trx) => fn((tenantId) => enterTenant(trx, tenantId)));
+}
+
+/** What may be looked up before the tenant is known. */
+export type Lookup = { readonly apiKeyHash: Uint8Array } | { readonly tenantSlug: string };
+
+/**
+ * Runs `fn` in a transaction that sees, read-only, the one row of `api_keys` with this hash, or the one row of
+ * `tenants` with this slug. With what it finds, go on through `withTenant`.
+ */
+export function withLookup<T>(
+  db: Kysely<Database>,
+  lookup: Lookup,
+  fn: (trx: LookupTransaction) => Promise<T>,
+): Promise<T> {
+  const [setting, value] =
+    "apiKeyHash" in lookup
+      ? ["pulsewire.lookup_key_hash", Buffer.from(lookup.apiKeyHash).toString("hex")]
+      : ["pulsewire.lookup_slug", lookup.tenantSlug];
+  return transact(db, undefined, async (trx) => {
+    await sql`select set_config(${setting}, ${value}, true)`.execute(trx);
+    return fn(trx as LookupTransaction);
+  });
+}
+
+async function enterTenant(trx: Transaction<Database>, tenantId: string): Promise<TenantTransaction> {
+  assertUuid(tenantId);
+  await sql`select set_config('pulsewire.tenant_id', ${tenantId}, true)`.execute(trx);
+  return trx as TenantTransaction;
+}
+
+async function transact<T>(
+  db: Kysely<Database>,
+  options: TransactionOptions | undefined,
+  fn: (trx: Transaction<Database>) => Promise<T>,
+): Promise<T> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      const builder = db.transaction();
+      return await (options?.isolationLevel
+        ? builder.setIsolationLevel(options.isolationLevel)
+        : builder
+      ).execute(fn);
+    } catch (error) {
+      if (attempt >= transactionAttempts || classifyDatabaseError(error)?.kind !== "retry") throw error;
+      await sleep(Math.random() * retryDelayMs * attempt);
+    }
+  }
+}
+
+const uuid = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
+
+function assertUuid(tenantId: string): void {
+  if (!uuid.test(tenantId)) throw new TypeError("tenant id is no UUID");
+}
