@@ -1,0 +1,84 @@
+import type { Registry } from "@bufbuild/protobuf";
+import {
+  Code,
+  ConnectError,
+  type ConnectRouter,
+  type ContextValues,
+  createConnectRouter,
+  type Interceptor,
+} from "@connectrpc/connect";
+import type { UniversalHandler } from "@connectrpc/connect/protocol";
+import { compressionBrotli, compressionGzip } from "@connectrpc/connect-node";
+import type { Logger } from "pino";
+import { callConnect } from "./connect-path.ts";
+import { endStreamsOnShutdown, shutdownError } from "./draining.ts";
+import type { HttpHandler, HttpRequest } from "./http.ts";
+import { type ListenerLimits, listenerLimits } from "./limits.ts";
+import { looksLikeRpc, refuseUnfit, refuseUnknown } from "./refusals.ts";
+import { allowLongBody } from "./requests.ts";
+import { writeError } from "./write-error.ts";
+
+const compressions = [compressionGzip, compressionBrotli];
+
+export interface RpcHandlerOptions {
+  /** Registers the services. */
+  routes: (router: ConnectRouter) => void;
+  /** Run around every call, the first one outermost. */
+  interceptors?: Interceptor[];
+  /** Once aborted, new calls are refused and open streams end; see `drainingError`. */
+  shutdownSignal: AbortSignal;
+  /** Departures from {@link listenerLimits}. */
+  limits?: Partial<ListenerLimits>;
+  /** Answers what is no call: health probes, REST, pages. */
+  fallback: HttpHandler;
+  /** Makes the context values of a call from its request. */
+  contextValues?: (req: HttpRequest) => ContextValues;
+  /** Types that may stand inside google.protobuf.Any in JSON. */
+  registry?: Registry;
+  logger: Logger;
+}
+
+/** Creates the function that answers every request: calls in gRPC, gRPC-Web or Connect, and the fallback for the rest. */
+export function createRpcHandler(options: RpcHandlerOptions): HttpHandler {
+  const { fallback, shutdownSignal, logger } = options;
+  const limits: ListenerLimits = { ...listenerLimits, ...options.limits };
+  const router = createConnectRouter({
+    acceptCompression: compressions,
+    readMaxBytes: limits.readMaxBytes,
+    writeMaxBytes: limits.writeMaxBytes,
+    compressMinBytes: limits.compressMinBytes,
+    maxTimeoutMs: limits.maxTimeoutMs,
+    jsonOptions: { ignoreUnknownFields: false, ...(options.registry && { registry: options.registry }) },
+    // Innermost, so that the others see how a stream really ends.
+    interceptors: [...(options.interceptors ?? []), endStreamsOnShutdown(shutdownSignal)],
+  });
+  options.routes(router);
+  const methods = new Map<string, UniversalHandler>(router.handlers.map((h) => [h.requestPath, h]));
+
+  return function dispatch(req, res) {
+    const url = req.url ?? "";
+    const query = url.indexOf("?");
+    const path = query === -1 ? url : url.slice(0, query);
+    const method = methods.get(path);
+    if (method === undefined && !looksLikeRpc(path, req.headers["content-type"])) {
+      fallback(req, res);
+      return;
+    }
+    if (shutdownSignal.aborted) {
+      writeError(req, res, shutdownError(shutdownSignal));
+      return;
+    }
+    const refusal =
+      method === undefined ? refuseUnknown(path, methods) : refuseUnfit(req, method, compressions);
+    if (method === undefined || refusal !== undefined) {
+      if (refusal !== undefined) writeError(req, res, refusal.error, refusal.options);
+      return;
+    }
+    const kind = method.method.methodKind;
+    if (kind === "client_streaming" || kind === "bidi_streaming") allowLongBody(req);
+    callConnect(method, req, res, options.contextValues?.(req)).catch((error: unknown) => {
+      if (ConnectError.from(error).code !== Code.Aborted)
+        logger.debug({ err: error, path }, "call was cut off");
+    });
+  };
+}

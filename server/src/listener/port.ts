@@ -1,0 +1,196 @@
+import { createServer as createHttp1Server } from "node:http";
+import { createServer as createHttp2Server } from "node:http2";
+import { type AddressInfo, createServer as createNetServer, type Server, type Socket } from "node:net";
+import { createServer as createTlsServer, type TLSSocket } from "node:tls";
+import type { Logger } from "pino";
+import type { HttpHandler, HttpRequest, HttpResponse } from "./http.ts";
+import { type ListenerLimits, listenerLimits } from "./limits.ts";
+import { followRequests } from "./requests.ts";
+import { followSessions } from "./sessions.ts";
+import { sniff } from "./sniff.ts";
+
+export type { ListenerLimits } from "./limits.ts";
+export { listenerLimits } from "./limits.ts";
+
+/** Certificate and key in PEM form, and optionally the authority that clients' certificates must come from. */
+export interface ListenerTls {
+  cert: string | Buffer;
+  key: string | Buffer;
+  /** When given, clients must present a certificate that this authority signed. */
+  clientCa?: string | Buffer;
+}
+
+export interface ListenerOptions {
+  /** Answers every request, HTTP/1.1 and HTTP/2. */
+  handler: HttpHandler;
+  /** Departures from {@link listenerLimits}. */
+  limits?: Partial<ListenerLimits>;
+  /** Serves TLS with ALPN (h2, http/1.1) instead of cleartext. */
+  tls?: ListenerTls;
+  logger: Logger;
+}
+
+/** One TCP port that speaks HTTP/1.1 and HTTP/2. */
+export interface Listener {
+  /** Begins to accept connections; port 0 picks a free one. */
+  listen(address: { host: string; port: number }): Promise<ListenerAddress>;
+  /**
+   * Stops accepting, closes idle connections, tells the others to go away and waits for running requests. What still
+   * runs after `timeoutMs` is destroyed.
+   */
+  drain(timeoutMs: number): Promise<void>;
+  /** Closes everything at once. */
+  destroy(): Promise<void>;
+  /** Open connections. */
+  connections(): number;
+  /** Requests that run at the moment. */
+  requests(): number;
+}
+
+/** Where a {@link Listener} listens. */
+export interface ListenerAddress {
+  host: string;
+  port: number;
+  url: string;
+}
+
+/**
+ * Creates one port for everything: gRPC, gRPC-Web, Connect and plain HTTP over HTTP/1.1 and HTTP/2. In cleartext the
+ * HTTP/2 preface decides, with TLS the client's ALPN choice.
+ */
+export function createListener(options: ListenerOptions): Listener {
+  const { handler, tls, logger } = options;
+  const limits: ListenerLimits = { ...listenerLimits, ...options.limits };
+  const requests = followRequests(limits);
+  const sessions = followSessions(limits);
+  const sockets = new Set<Socket>();
+  const undecided = new Set<Socket>();
+  let draining = false;
+
+  function onRequest(req: HttpRequest, res: HttpResponse): void {
+    requests.track(req, res);
+    handler(req, res);
+  }
+
+  const h1 = createHttp1Server(
+    {
+      maxHeaderSize: limits.maxHeaderBytes,
+      headersTimeout: limits.headersTimeoutMs,
+      // Bodies are timed in requests.ts, where streams are told from single messages.
+      requestTimeout: 0,
+      keepAliveTimeout: limits.keepAliveTimeoutMs,
+      connectionsCheckingInterval: Math.min(1000, Math.max(20, limits.headersTimeoutMs / 4)),
+    },
+    onRequest,
+  );
+  h1.maxHeadersCount = limits.maxHeaderListPairs;
+  const h2 = createHttp2Server(
+    {
+      settings: {
+        maxConcurrentStreams: limits.maxConcurrentStreams,
+        initialWindowSize: limits.streamWindowBytes,
+        maxHeaderListSize: limits.maxHeaderBytes,
+      },
+      maxSessionMemory: limits.maxSessionMemoryMb,
+      maxHeaderListPairs: limits.maxHeaderListPairs,
+      maxSettings: limits.maxSettings,
+      maxOutstandingPings: limits.maxOutstandingPings,
+      maxSessionInvalidFrames: limits.maxInvalidFrames,
+      streamResetBurst: limits.maxRapidResets,
+      streamResetRate: limits.rapidResetsPerSecond,
+    },
+    onRequest,
+  );
+  h2.on("session", (session) => sessions.track(session));
+  h2.on("sessionError", (error) => logger.debug({ err: error }, "HTTP/2 connection failed"));
+
+  const accept = {
+    noDelay: true,
+    keepAlive: true,
+    keepAliveInitialDelay: limits.tcpKeepAliveMs,
+  };
+  function serve(socket: Socket, protocol: "h1" | "h2"): void {
+    if (draining) socket.destroy();
+    else (protocol === "h2" ? h2 : h1).emit("connection", socket);
+  }
+  const server: Server =
+    tls === undefined
+      ? createNetServer(accept, (socket) => {
+          undecided.add(socket);
+          socket.once("close", () => undecided.delete(socket));
+          sniff(socket, limits.sniffTimeoutMs, (protocol) => {
+            undecided.delete(socket);
+            serve(socket, protocol);
+          });
+        })
+      : createTlsServer(
+          {
+            ...accept,
+            cert: tls.cert,
+            key: tls.key,
+            ALPNProtocols: ["h2", "http/1.1"],
+            handshakeTimeout: limits.sniffTimeoutMs,
+            ...(tls.clientCa && { ca: tls.clientCa, requestCert: true, rejectUnauthorized: true }),
+          },
+          (socket: TLSSocket) => serve(socket, socket.alpnProtocol === "h2" ? "h2" : "h1"),
+        );
+  server.maxConnections = limits.maxConnections;
+  server.on("connection", (socket: Socket) => {
+    sockets.add(socket);
+    socket.once("close", () => sockets.delete(socket));
+    socket.on("error", (error) => logger.debug({ err: error }, "connection failed"));
+  });
+  server.on("drop", (peer) =>
+    logger.warn({ peer, maxConnections: limits.maxConnections }, "connection refused"),
+  );
+  server.on("tlsClientError", (error) => logger.debug({ err: error }, "TLS handshake failed"));
+
+  /** Stops accepting; settles when the last connection is gone. */
+  async function close(): Promise<void> {
+    draining = true;
+    const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+    for (const socket of undecided) socket.destroy();
+    h1.close();
+    await closed;
+    requests.stop();
+  }
+
+  return {
+    async listen({ host, port }) {
+      await new Promise<void>((resolve, reject) => {
+        server.once("error", reject);
+        server.listen({ host, port }, () => {
+          server.off("error", reject);
+          resolve();
+        });
+      });
+      // This server never listens itself, but its watch over slow headers and idle connections starts with the event.
+      h1.emit("listening");
+      const bound = server.address() as AddressInfo;
+      const shown = bound.family === "IPv6" ? `[${bound.address}]` : bound.address;
+      return {
+        host: bound.address,
+        port: bound.port,
+        url: `${tls === undefined ? "http" : "https"}://${shown}:${bound.port}`,
+      };
+    },
+    async drain(timeoutMs) {
+      const timer = setTimeout(() => {
+        logger.warn({ requests: requests.size, connections: sockets.size }, "drain timed out");
+        for (const socket of sockets) socket.destroy();
+      }, timeoutMs);
+      requests.drain();
+      const closed = close();
+      sessions.drain();
+      await closed;
+      clearTimeout(timer);
+    },
+    async destroy() {
+      const closed = close();
+      for (const socket of sockets) socket.destroy();
+      await closed;
+    },
+    connections: () => sockets.size,
+    requests: () => requests.size,
+  };
+}

@@ -1,0 +1,116 @@
+import type { IncomingMessage, ServerResponse } from "node:http";
+import type { Http2ServerRequest, Http2ServerResponse } from "node:http2";
+import { constants } from "node:http2";
+import { Code, ConnectError } from "@connectrpc/connect";
+import type { HttpRequest, HttpResponse } from "./http.ts";
+import type { ListenerLimits } from "./limits.ts";
+import { writeError } from "./write-error.ts";
+
+const openEnded = new WeakSet<HttpRequest>();
+
+/** Says that a request's body is a stream of messages, which may take as long as it likes. */
+export function allowLongBody(req: HttpRequest): void {
+  openEnded.add(req);
+}
+
+/** The requests that run at the moment, on HTTP/1.1 and HTTP/2 alike. */
+export interface Requests {
+  /** How many run. */
+  readonly size: number;
+  /** Follows a request until its response is closed. */
+  track(req: HttpRequest, res: HttpResponse): void;
+  /** Closes each HTTP/1.1 connection after its answer; answers that have not begun yet say `connection: close`. */
+  drain(): void;
+  /** Ends the watch for slow bodies. */
+  stop(): void;
+}
+
+/**
+ * Follows the running requests. A body that takes longer than `requestTimeoutMs` is refused, and what is left of a body
+ * when the answer is complete is thrown away, so that neither can hold a connection or its flow-control window.
+ */
+export function followRequests(
+  limits: Pick<ListenerLimits, "requestTimeoutMs" | "discardTimeoutMs">,
+): Requests {
+  // In order of arrival, so a sweep ends at the first young one.
+  const running = new Map<HttpResponse, number>();
+  let draining = false;
+
+  function sweep(): void {
+    const oldest = performance.now() - limits.requestTimeoutMs;
+    for (const [res, arrived] of running) {
+      if (arrived > oldest) return;
+      const req = res.req as HttpRequest;
+      if (!hasArrived(req) && !openEnded.has(req)) refuseSlowBody(req, res, limits.requestTimeoutMs);
+    }
+  }
+  const timer = setInterval(sweep, Math.min(1000, Math.max(20, limits.requestTimeoutMs / 4))).unref();
+
+  function onClose(this: ServerResponse | Http2ServerResponse): void {
+    running.delete(this);
+  }
+  function onFinish(this: ServerResponse | Http2ServerResponse): void {
+    const req = this.req as HttpRequest;
+    if (!hasArrived(req)) discardBody(req, limits.discardTimeoutMs);
+    else if (draining && !("stream" in req)) (req as IncomingMessage).socket.destroySoon();
+  }
+
+  return {
+    get size() {
+      return running.size;
+    },
+    track(req, res) {
+      running.set(res, performance.now());
+      if (draining) closeAfter(res);
+      res.on("finish", onFinish);
+      res.on("close", onClose);
+      // A peer that vanishes is no error of ours; without a listener it would end the process.
+      req.on("error", ignore);
+      res.on("error", ignore);
+    },
+    drain() {
+      draining = true;
+      for (const res of running.keys()) closeAfter(res);
+    },
+    stop() {
+      clearInterval(timer);
+    },
+  };
+}
+
+function ignore(): void {}
+
+function hasArrived(req: HttpRequest): boolean {
+  return req.complete || ("stream" in req && (req as Http2ServerRequest).stream.endAfterHeaders);
+}
+
+function closeAfter(res: HttpResponse): void {
+  if (!("stream" in res)) (res as ServerResponse).shouldKeepAlive = false;
+}
+
+function refuseSlowBody(req: HttpRequest, res: HttpResponse, timeoutMs: number): void {
+  if (res.headersSent) {
+    if (!res.writableEnded) destroy(req);
+    return;
+  }
+  closeAfter(res);
+  const message = `the request body did not arrive within ${timeoutMs} ms`;
+  writeError(req, res, new ConnectError(message, Code.DeadlineExceeded), { httpStatus: 408 });
+}
+
+function discardBody(req: HttpRequest, timeoutMs: number): void {
+  if ("stream" in req) {
+    (req as Http2ServerRequest).stream.close(constants.NGHTTP2_NO_ERROR);
+    return;
+  }
+  // Closing at once would reset the connection, and the client could lose the answer it has not read yet.
+  const timer = setTimeout(() => destroy(req), timeoutMs).unref();
+  req.once("close", () => clearTimeout(timer));
+  req.once("end", () => clearTimeout(timer));
+  req.resume();
+}
+
+function destroy(req: HttpRequest): void {
+  if ("stream" in req) (req as Http2ServerRequest).stream.close(constants.NGHTTP2_CANCEL);
+  else (req as IncomingMessage).socket.destroy();
+}
