@@ -102,7 +102,6 @@ export function createListener(options: ListenerOptions): Listener {
     onRequest,
   );
   h2.on("session", (session) => sessions.track(session));
-  h2.on("sessionError", (error) => logger.debug({ err: error }, "HTTP/2 connection failed"));
 
   const accept = {
     noDelay: true,

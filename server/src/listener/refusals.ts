@@ -43,7 +43,7 @@ export function refuseUnfit(
   const verb = req.method ?? "";
   if (!handler.allowedMethods.includes(verb)) {
     const allow = [...handler.allowedMethods].sort().join(", ");
-    return refusal(Code.Unimplemented, `${handler.requestPath} is called with ${allow}, not ${verb}`, 405, {
+    return refusal(codeOfStatus, `${handler.requestPath} is called with ${allow}, not ${verb}`, 405, {
       allow,
     });
   }
@@ -66,6 +66,9 @@ export function refuseUnfit(
     options: { headers: { [name.replace("encoding", "accept-encoding")]: accepted } },
   };
 }
+
+// What all clients make of the statuses 405 and 415, so the body says the same.
+const codeOfStatus = Code.Unknown;
 
 const encodingHeader: Record<ErrorForm, string> = {
   grpc: "grpc-encoding",
@@ -92,8 +95,9 @@ function refuseContentType(handler: UniversalHandler, type: string | undefined):
   const given = type === undefined ? "no content-type" : `content-type "${clip(type)}"`;
   const streams = form === "application" ? "" : " because it streams";
   const message = `${handler.requestPath} does not take ${given}: use ${own[0]}${streams}, or one of accept-post`;
-  const headers = { "accept-post": types.join(", ") };
-  return refusal(Code.InvalidArgument, message, 415, headers, "http");
+  // The charset tells this text for people from Connect's errors: the caller need not speak Connect.
+  const headers = { "accept-post": types.join(", "), "content-type": "application/json; charset=utf-8" };
+  return refusal(codeOfStatus, message, 415, headers, "http");
 }
 
 function refusal(

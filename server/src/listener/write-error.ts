@@ -29,7 +29,7 @@ export interface WriteErrorOptions {
   form?: ErrorForm;
   /** Replaces the HTTP status that follows from the code, where the caller's protocol uses one. */
   httpStatus?: number;
-  /** Further response headers. */
+  /** Further response headers; they win over those that follow from the form. */
   headers?: OutgoingHttpHeaders;
 }
 
@@ -46,7 +46,7 @@ export function writeError(
 ): void {
   const contentType = req.headers["content-type"];
   const form = options.form ?? errorForm(contentType);
-  const headers: OutgoingHttpHeaders = { ...options.headers };
+  const headers: OutgoingHttpHeaders = {};
   let status = 200;
   let body: Uint8Array | undefined;
   switch (form) {
@@ -69,6 +69,7 @@ export function writeError(
       Object.assign(headers, Object.fromEntries(error.metadata), { "content-type": "application/json" });
       body = errorToJsonBytes(error, undefined);
   }
+  Object.assign(headers, options.headers);
   if (body !== undefined) headers["content-length"] = body.byteLength;
   res.writeHead(status, headers);
   if (body !== undefined && req.method !== "HEAD") res.write(body);
