@@ -1,0 +1,2 @@
+export { createClient, createGateway, type NodeClientOptions } from "./node.ts";
+export * from "./shared.ts";

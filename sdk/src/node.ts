@@ -1,0 +1,65 @@
+import type { SecureClientSessionOptions } from "node:http2";
+import { Code, ConnectError } from "@connectrpc/connect";
+import {
+  createConnectTransport,
+  createGrpcTransport,
+  createGrpcWebTransport,
+  Http2SessionManager,
+} from "@connectrpc/connect-node";
+import {
+  assembleClient,
+  baseUrlOf,
+  type ClientOptions,
+  maxResponseBytes,
+  type PulsewireClient,
+} from "./client.ts";
+import { Gateway, type GatewayOptions } from "./gateway.ts";
+
+/** Options of {@link createClient} on Node. */
+export interface NodeClientOptions extends ClientOptions {
+  /** What is spoken; always over HTTP/2, in clear text with `http:`. Default `grpc`. */
+  protocol?: "grpc" | "connect" | "grpc-web";
+  /** Options of http2.connect(), such as `ca` for a certificate of your own. */
+  nodeOptions?: SecureClientSessionOptions;
+}
+
+/** A connection that carries a call is asked for a sign of life this often, in milliseconds … */
+const pingIntervalMs = 20_000;
+/** … and given up when it does not answer within this time. */
+const pingTimeoutMs = 10_000;
+
+/**
+ * Makes a client over one HTTP/2 connection, which is opened at the first call and again when it breaks.
+ * An idle connection does not keep the process running.
+ *
+ * @throws TypeError where the endpoint is no address or several kinds of credentials are given
+ */
+export function createClient(options: NodeClientOptions): PulsewireClient {
+  const baseUrl = baseUrlOf(options.endpoint);
+  const sessionManager = new Http2SessionManager(
+    baseUrl,
+    { pingIntervalMs, pingTimeoutMs },
+    options.nodeOptions,
+  );
+  return assembleClient(options, {
+    transport: (interceptors) => {
+      const shared = { baseUrl, sessionManager, interceptors, readMaxBytes: maxResponseBytes };
+      switch (options.protocol ?? "grpc") {
+        case "grpc":
+          return createGrpcTransport(shared);
+        case "grpc-web":
+          return createGrpcWebTransport({ ...shared, httpVersion: "2" });
+        case "connect":
+          return createConnectTransport({ ...shared, httpVersion: "2", useBinaryFormat: true });
+        default:
+          throw new TypeError(`The protocol "${options.protocol}" is none of grpc, connect and grpc-web.`);
+      }
+    },
+    close: () => sessionManager.abort(new ConnectError("The client was closed.", Code.Canceled)),
+  });
+}
+
+/** Makes a gateway with a client of its own, which is closed with it. Throws as {@link createClient}. */
+export function createGateway(options: NodeClientOptions & GatewayOptions): Gateway {
+  return new Gateway(createClient(options), options);
+}

@@ -1,0 +1,25 @@
+/** What both entries export. */
+export { Code } from "@connectrpc/connect";
+export type { RetryNotice } from "./batcher.ts";
+export type { ClientOptions, PulsewireClient } from "./client.ts";
+export type { DeliveryCounts, DropReason, GatewayCounts } from "./counts.ts";
+export type { Credentials, LoginCredentials } from "./credentials.ts";
+export type { FieldViolation, Reason } from "./errors.ts";
+export { GatewayClosedError, PulsewireError, QueueFullError, toPulsewireError } from "./errors.ts";
+export type { EventInput, SeverityName } from "./events.ts";
+export type { BatchOptions, GatewayOptions, ItemSettled, QueueLimits } from "./gateway.ts";
+export { Gateway } from "./gateway.ts";
+export * from "./messages.ts";
+export type { FinalOutcome } from "./outcome.ts";
+export type { WhenFull } from "./queue.ts";
+export {
+  backoffMs,
+  defaultRetryPolicy,
+  type RetryPolicy,
+  retryDelayMs,
+  shouldRetry,
+  sleep,
+} from "./retry.ts";
+export { parseRetryAfter } from "./retry-after.ts";
+export type { SampleOptions } from "./samples.ts";
+export { uuidv7 } from "./uuid.ts";

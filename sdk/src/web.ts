@@ -1,0 +1,41 @@
+import { createConnectTransport, createGrpcWebTransport } from "@connectrpc/connect-web";
+import { assembleClient, baseUrlOf, type ClientOptions, type PulsewireClient } from "./client.ts";
+import { Gateway, type GatewayOptions } from "./gateway.ts";
+
+export * from "./shared.ts";
+
+/** Options of {@link createClient} in browsers and on edge runtimes. */
+export interface WebClientOptions extends ClientOptions {
+  /** What is spoken over fetch. Default `connect`. */
+  protocol?: "connect" | "grpc-web";
+}
+
+/**
+ * Makes a client over fetch.
+ *
+ * @throws TypeError where the endpoint is no address or several kinds of credentials are given
+ */
+export function createClient(options: WebClientOptions): PulsewireClient {
+  const baseUrl = baseUrlOf(options.endpoint);
+  const create = options.protocol === "grpc-web" ? createGrpcWebTransport : createConnectTransport;
+  const closed = new AbortController();
+  return assembleClient(options, {
+    transport: (interceptors) =>
+      create({
+        baseUrl,
+        interceptors,
+        useBinaryFormat: true,
+        fetch: (input, init) =>
+          fetch(input, {
+            ...init,
+            signal: init?.signal ? AbortSignal.any([init.signal, closed.signal]) : closed.signal,
+          }),
+      }),
+    close: () => closed.abort(),
+  });
+}
+
+/** Makes a gateway with a client of its own, which is closed with it. Throws as {@link createClient}. */
+export function createGateway(options: WebClientOptions & GatewayOptions): Gateway {
+  return new Gateway(createClient(options), options);
+}
