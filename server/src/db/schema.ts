@@ -41,6 +41,8 @@ export interface UsersTable {
   display_name: string;
   password_hash: string | null;
   must_change_password: Generated<boolean>;
+  /** Until when a temporary password is good; null for a password of one's own. */
+  temporary_password_expires_at: NullableTimestamp;
   role: Role;
   created_at: CreatedAt;
   updated_at: Timestamp;
@@ -55,8 +57,8 @@ export interface ApiKeysTable {
   /** A hash of the whole secret, unique in the installation. */
   key_hash: Buffer;
   scopes: Generated<string[]>;
-  /** Set when the key is good for one store only. */
-  store_id: string | null;
+  /** The only stores that the key is good for; empty: all. */
+  store_ids: Generated<string[]>;
   created_by: string | null;
   created_at: CreatedAt;
   expires_at: NullableTimestamp;

@@ -17,12 +17,6 @@ export async function up(db: Kysely<unknown>): Promise<void> {
     )`.execute(db);
   await protectTenantTable(db, "stores", ["select", "insert", "update", "delete"]);
 
-  // A key for one store goes with the store: without the store it would be good for all.
-  await sql`
-    alter table api_keys add foreign key (tenant_id, store_id) references stores on delete cascade`.execute(
-    db,
-  );
-
   // Labels by their digest: an index entry has room for 2,700 bytes only.
   await sql`
     create table series (

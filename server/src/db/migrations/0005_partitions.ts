@@ -55,7 +55,8 @@ export async function up(db: Kysely<unknown>): Promise<void> {
         if to_regclass(child) is null then
           perform pg_advisory_xact_lock(hashtextextended('pulsewire.ensure_partitions', 0));
         end if;
-        if to_regclass(child) is null then
+        -- Not to_regclass: its cache does not notice what another session made while this one waited for the lock.
+        if not exists (select from pg_class where relname = child and relnamespace = 'pulsewire'::regnamespace) then
           bounds := case parent
             when 'samples' then array[day::timestamptz::text, (day + step)::timestamptz::text]
             else array[uuidv7_at(day)::text, uuidv7_at(day + step)::text]

@@ -236,6 +236,29 @@ export enum ErrorReason {
    * @generated from enum value: ERROR_REASON_NOT_CONFIGURED = 30;
    */
   NOT_CONFIGURED = 30,
+
+  /**
+   * [PERMISSION_DENIED] The caller would give, or take over somebody who has, a role beyond their own; only owners
+   * touch owners. Metadata: `role`.
+   *
+   * @generated from enum value: ERROR_REASON_INSUFFICIENT_ROLE = 31;
+   */
+  INSUFFICIENT_ROLE = 31,
+
+  /**
+   * [PERMISSION_DENIED] The operator has closed the tenant.
+   *
+   * @generated from enum value: ERROR_REASON_TENANT_SUSPENDED = 32;
+   */
+  TENANT_SUSPENDED = 32,
+
+  /**
+   * [PERMISSION_DENIED] The key is right but not for this address or store. Metadata: `restriction`, `address` or
+   * `store`.
+   *
+   * @generated from enum value: ERROR_REASON_KEY_RESTRICTED = 33;
+   */
+  KEY_RESTRICTED = 33,
 }
 
 /**

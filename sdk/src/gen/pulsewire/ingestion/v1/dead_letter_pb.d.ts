@@ -23,9 +23,9 @@ export declare type DeadLetter = Message<"pulsewire.ingestion.v1.DeadLetter"> & 
   /**
    * Id of the dead letter.
    *
-   * @generated from field: string dead_letter_id = 1;
+   * @generated from field: string id = 1;
    */
-  deadLetterId: string;
+  id: string;
 
   /**
    * The event.

@@ -275,9 +275,9 @@ export declare type AlertRule = Message<"pulsewire.metrics.v1.AlertRule"> & {
   /**
    * Id, made by the server.
    *
-   * @generated from field: string rule_id = 1;
+   * @generated from field: string id = 1;
    */
-  ruleId: string;
+  id: string;
 
   /**
    * What it says.
@@ -703,9 +703,9 @@ export declare type Alert = Message<"pulsewire.metrics.v1.Alert"> & {
   /**
    * Id, made by the server.
    *
-   * @generated from field: string alert_id = 1;
+   * @generated from field: string id = 1;
    */
-  alertId: string;
+  id: string;
 
   /**
    * The rule.
@@ -1168,9 +1168,9 @@ export declare type Silence = Message<"pulsewire.metrics.v1.Silence"> & {
   /**
    * Id, made by the server.
    *
-   * @generated from field: string silence_id = 1;
+   * @generated from field: string id = 1;
    */
-  silenceId: string;
+  id: string;
 
   /**
    * What it says.

@@ -180,7 +180,8 @@ export declare type WriteSamplesRequest = Message<"pulsewire.metrics.v1.WriteSam
   allowPartial: boolean;
 
   /**
-   * The sender's clock at sending. Given: the difference to the server's clock corrects every time.
+   * The sender's clock at sending. Where it is 5 seconds or more off the server's clock, the
+   * difference, in whole seconds, is added to every time.
    *
    * @generated from field: google.protobuf.Timestamp sent_at = 5;
    */
@@ -277,9 +278,9 @@ export declare type Series = Message<"pulsewire.metrics.v1.Series"> & {
   /**
    * Id, made by the server.
    *
-   * @generated from field: string series_id = 1;
+   * @generated from field: string id = 1;
    */
-  seriesId: string;
+  id: string;
 
   /**
    * The store.

@@ -22,9 +22,9 @@ export declare type Store = Message<"pulsewire.metrics.v1.Store"> & {
   /**
    * Id, made by the server.
    *
-   * @generated from field: string store_id = 1;
+   * @generated from field: string id = 1;
    */
-  storeId: string;
+  id: string;
 
   /**
    * Name, unique in the tenant.

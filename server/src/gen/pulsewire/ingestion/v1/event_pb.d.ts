@@ -223,7 +223,8 @@ export declare type IngestEventRequest = Message<"pulsewire.ingestion.v1.IngestE
   event?: Event | undefined;
 
   /**
-   * The sender's clock at sending. Given: the difference to the server's clock corrects `event.timestamp`.
+   * The sender's clock at sending. Where it is 5 seconds or more off the server's clock, the
+   * difference, in whole seconds, is added to `event.timestamp`.
    *
    * @generated from field: google.protobuf.Timestamp sent_at = 2;
    */
@@ -306,7 +307,8 @@ export declare type IngestEventsRequest = Message<"pulsewire.ingestion.v1.Ingest
   allowPartial: boolean;
 
   /**
-   * The sender's clock at sending. Given: the difference to the server's clock corrects every `timestamp`.
+   * The sender's clock at sending. Where it is 5 seconds or more off the server's clock, the
+   * difference, in whole seconds, is added to every `timestamp`.
    *
    * @generated from field: google.protobuf.Timestamp sent_at = 3;
    */

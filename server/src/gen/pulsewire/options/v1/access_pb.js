@@ -35,7 +35,8 @@ export const ScopeSchema = /*@__PURE__*/
 
 /**
  * What a caller is allowed to do. API keys carry scopes as they were given; people carry those of their role:
- * OWNER and ADMIN all but PLATFORM_ADMIN, MEMBER all reads and the writes of data, VIEWER the reads.
+ * OWNER and ADMIN all but PLATFORM_ADMIN; VIEWER the reads but AUDIT_READ; MEMBER these and EVENTS_WRITE, METRICS_WRITE,
+ * PROGRESS_WRITE, FUNCTIONS_WRITE and FUNCTIONS_INVOKE.
  *
  * @generated from enum pulsewire.options.v1.Scope
  */

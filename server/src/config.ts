@@ -1,0 +1,201 @@
+/**
+ * All settings: `readEnv` takes what is set, `envToConfig` checks it and fills in the defaults. No other file reads
+ * the environment. Names of the five systems are kept where they exist; new ones begin with `PULSEWIRE_`.
+ */
+import { resolve } from "node:path";
+
+/** The environment as far as Pulsewire reads it. */
+export const settingNames = [
+  "HOST",
+  "PORT",
+  "LOG_LEVEL",
+  "DATABASE_URL",
+  "JWT_SECRET_KEY",
+  "API_KEY_CACHE_TTL",
+  "PULSEWIRE_DATA_DIR",
+  "PULSEWIRE_MIGRATION_DATABASE_URL",
+  "PULSEWIRE_DATABASE_CONNECTIONS",
+  "PULSEWIRE_TLS_CERT_FILE",
+  "PULSEWIRE_TLS_KEY_FILE",
+  "PULSEWIRE_CORS_ORIGINS",
+  "PULSEWIRE_PUBLIC_TENANT",
+  "PULSEWIRE_REGISTRATION",
+  "PULSEWIRE_ACCESS_TOKEN_TTL",
+  "PULSEWIRE_TOKEN_ISSUER",
+  "PULSEWIRE_MAX_MESSAGE_BYTES",
+  "PULSEWIRE_MAX_BATCH_EVENTS",
+  "PULSEWIRE_MAX_BATCH_SAMPLES",
+  "PULSEWIRE_MAX_QUEUED_ROWS",
+  "PULSEWIRE_DRAIN_TIMEOUT",
+] as const;
+
+export type SettingName = (typeof settingNames)[number];
+export type Settings = Partial<Record<SettingName, string>>;
+
+export interface Config {
+  /** Where to listen. 127.0.0.1 with the embedded database, 0.0.0.0 with an outside one. */
+  readonly host: string;
+  /** 0 picks a free port. Default 8080. */
+  readonly port: number;
+  /** Certificate and key files in PEM; without them the port is cleartext. */
+  readonly tls: { readonly certFile: string; readonly keyFile: string } | undefined;
+  /** Browser origins that may call; `*` for all (credentials are headers, never cookies). Default all in development. */
+  readonly corsOrigins: readonly string[];
+  /** pino's levels, in any case; `WARNING` and `CRITICAL` are understood. Default info. */
+  readonly logLevel: string;
+  /** Folder of the embedded database and its secrets. */
+  readonly dataDir: string;
+  /** Outside PostgreSQL; undefined: embedded. */
+  readonly databaseUrl: string | undefined;
+  /** The owner's connection, where the service's own user is not the owner. */
+  readonly migrationDatabaseUrl: string | undefined;
+  /** On the embedded default: open registration, demo tenant, codes in the log. */
+  readonly development: boolean;
+  /** Slug of the tenant whose open reads need no credentials; undefined: none. */
+  readonly publicTenant: string | undefined;
+  /** Whether anyone may register a tenant. Default: open. */
+  readonly registrationOpen: boolean;
+  readonly auth: {
+    /** Given: tokens are signed with HS256 and this secret; otherwise EdDSA with keys from the database. */
+    readonly jwtSecret: string | undefined;
+    /** `iss` of tokens. */
+    readonly issuer: string;
+    /** Life of an access token, seconds. Default 3,600. */
+    readonly accessTokenTtlSeconds: number;
+    /** How long a checked API key is trusted without a look at the database, seconds. Default 300. */
+    readonly apiKeyCacheTtlSeconds: number;
+  };
+  readonly limits: Limits;
+}
+
+/** Every limit of the service that is not the listener's or the database's own. */
+export interface Limits {
+  /** Largest request message after decompression, bytes. Default 16 MiB. */
+  readonly maxMessageBytes: number;
+  /** Events in one batch. Default 1,000 (Event Processor). */
+  readonly maxBatchEvents: number;
+  /** Samples in one batch. Default 20,000. */
+  readonly maxBatchSamples: number;
+  /** Largest single event, encoded, bytes. */
+  readonly maxEventBytes: number;
+  /** Rows of calls that wait for a commit, for events and samples each; beyond, calls are refused. Default 200,000. */
+  readonly maxQueuedRows: number;
+  /** Database connections of this process. Default 16. */
+  readonly databaseConnections: number;
+  /** How long running calls may take to finish after SIGTERM, milliseconds. Default 30 s. */
+  readonly drainTimeoutMs: number;
+  /** API keys whose check is remembered. */
+  readonly apiKeyCacheSize: number;
+  /** Series whose existence is remembered. */
+  readonly seriesCacheSize: number;
+  /** How far a sample may lie in the past, milliseconds. */
+  readonly maxSampleAgeMs: number;
+  /** How far a sample may lie in the future, milliseconds. */
+  readonly maxSampleAheadMs: number;
+}
+
+/** A setting that cannot be used; the message names it and says what to set. */
+export class ConfigError extends Error {
+  override name = "ConfigError";
+}
+
+/** Takes the settings from an environment. Empty values count as not set. */
+export function readEnv(env: Readonly<Record<string, string | undefined>>): Settings {
+  const settings: Settings = {};
+  for (const name of settingNames) if (env[name]) settings[name] = env[name];
+  return settings;
+}
+
+const megabyte = 1024 * 1024;
+const dayMs = 86_400_000;
+
+/** Checks settings and fills in defaults. Throws {@link ConfigError}. */
+export function envToConfig(env: Settings): Config {
+  const embedded = env.DATABASE_URL === undefined;
+  if (!env.PULSEWIRE_TLS_CERT_FILE !== !env.PULSEWIRE_TLS_KEY_FILE) {
+    throw new ConfigError("PULSEWIRE_TLS_CERT_FILE and PULSEWIRE_TLS_KEY_FILE go together; set both or none");
+  }
+  const jwtSecret = env.JWT_SECRET_KEY;
+  if (jwtSecret !== undefined && Buffer.byteLength(jwtSecret) < 32) {
+    throw new ConfigError(
+      "JWT_SECRET_KEY is too short for HS256; use at least 32 bytes, such as `openssl rand -hex 32`",
+    );
+  }
+  return {
+    host: env.HOST ?? (embedded ? "127.0.0.1" : "0.0.0.0"),
+    port: integer(env, "PORT", 8080, 0, 65_535),
+    tls:
+      env.PULSEWIRE_TLS_CERT_FILE && env.PULSEWIRE_TLS_KEY_FILE
+        ? { certFile: env.PULSEWIRE_TLS_CERT_FILE, keyFile: env.PULSEWIRE_TLS_KEY_FILE }
+        : undefined,
+    corsOrigins:
+      env.PULSEWIRE_CORS_ORIGINS?.split(",").map((origin) => origin.trim()) ?? (embedded ? ["*"] : []),
+    logLevel: logLevel(env.LOG_LEVEL),
+    dataDir: resolve(env.PULSEWIRE_DATA_DIR ?? ".pulsewire"),
+    databaseUrl: env.DATABASE_URL,
+    migrationDatabaseUrl: env.PULSEWIRE_MIGRATION_DATABASE_URL,
+    development: embedded,
+    publicTenant: env.PULSEWIRE_PUBLIC_TENANT ?? (embedded ? demoTenantSlug : undefined),
+    registrationOpen: oneOf(env, "PULSEWIRE_REGISTRATION", ["open", "closed"]) !== "closed",
+    auth: {
+      jwtSecret,
+      issuer: env.PULSEWIRE_TOKEN_ISSUER ?? "pulsewire",
+      accessTokenTtlSeconds: integer(env, "PULSEWIRE_ACCESS_TOKEN_TTL", 3_600, 60, 7 * 86_400),
+      apiKeyCacheTtlSeconds: integer(env, "API_KEY_CACHE_TTL", 300, 0, 86_400),
+    },
+    limits: {
+      maxMessageBytes: integer(env, "PULSEWIRE_MAX_MESSAGE_BYTES", 16 * megabyte, 65_536, 256 * megabyte),
+      maxBatchEvents: integer(env, "PULSEWIRE_MAX_BATCH_EVENTS", 1_000, 1, 100_000),
+      maxBatchSamples: integer(env, "PULSEWIRE_MAX_BATCH_SAMPLES", 20_000, 1, 1_000_000),
+      maxEventBytes: 256 * 1024,
+      maxQueuedRows: integer(env, "PULSEWIRE_MAX_QUEUED_ROWS", 200_000, 1_000, 10_000_000),
+      databaseConnections: integer(env, "PULSEWIRE_DATABASE_CONNECTIONS", 16, 4, 1_000),
+      drainTimeoutMs: integer(env, "PULSEWIRE_DRAIN_TIMEOUT", 30, 0, 3_600) * 1_000,
+      apiKeyCacheSize: 100_000,
+      seriesCacheSize: 500_000,
+      maxSampleAgeMs: 30 * dayMs,
+      maxSampleAheadMs: dayMs,
+    },
+  };
+}
+
+/** The tenant that the embedded default creates. */
+export const demoTenantSlug = "demo";
+
+function integer(env: Settings, name: SettingName, fallback: number, min: number, max: number): number {
+  const text = env[name];
+  if (text === undefined) return fallback;
+  const value = Number(text);
+  if (!Number.isInteger(value) || value < min || value > max) {
+    throw new ConfigError(`${name} is '${text}'; it must be a whole number from ${min} to ${max}`);
+  }
+  return value;
+}
+
+function oneOf<T extends string>(env: Settings, name: SettingName, words: readonly T[]): T | undefined {
+  const text = env[name];
+  const word = words.find((candidate) => candidate === text);
+  if (text !== undefined && word === undefined) {
+    throw new ConfigError(`${name} is '${text}'; it must be one of ${words.join(", ")}`);
+  }
+  return word;
+}
+
+const logLevels: Record<string, string> = {
+  trace: "trace",
+  debug: "debug",
+  info: "info",
+  warn: "warn",
+  warning: "warn",
+  error: "error",
+  critical: "fatal",
+  fatal: "fatal",
+  silent: "silent",
+};
+
+function logLevel(text = "info"): string {
+  const level = logLevels[text.toLowerCase()];
+  if (!level)
+    throw new ConfigError(`LOG_LEVEL is '${text}'; it must be one of ${Object.keys(logLevels).join(", ")}`);
+  return level;
+}

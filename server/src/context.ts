@@ -1,0 +1,138 @@
+/** The composition root: builds every resource once, in order, and closes them in reverse. */
+import { readFile } from "node:fs/promises";
+import type { Kysely } from "kysely";
+import type { ClientConfig } from "pg";
+import type { Logger } from "pino";
+import { type Credentials, createCredentials } from "./auth/credentials.ts";
+import { findTenantBySlug } from "./auth/store.ts";
+import { openTokens, type Tokens } from "./auth/tokens.ts";
+import type { Config } from "./config.ts";
+import { connectionFromUrl } from "./db/connection.ts";
+import { type EmbeddedDatabase, startEmbedded } from "./db/embedded.ts";
+import { migrate } from "./db/migrate.ts";
+import { ensurePartitions } from "./db/partitions.ts";
+import { assertConfined, createPool } from "./db/pool.ts";
+import type { Database } from "./db/schema.ts";
+import { withLookup } from "./db/tenant.ts";
+import { createEventIngest, type EventIngest } from "./ingestion/ingest.ts";
+import type { ListenerTls } from "./listener/port.ts";
+import { createSampleWriter, type SampleWriter } from "./metrics/write.ts";
+import { createHealth, type Health } from "./ops/health.ts";
+import type { Caller } from "./rpc/caller.ts";
+
+/** What handlers and interceptors work with. */
+export interface Context {
+  readonly config: Config;
+  readonly logger: Logger;
+  readonly db: Kysely<Database>;
+  /** Undefined with an outside PostgreSQL. */
+  readonly embedded: EmbeddedDatabase | undefined;
+  readonly tls: ListenerTls | undefined;
+  readonly tokens: Tokens;
+  readonly credentials: Credentials;
+  readonly events: EventIngest;
+  readonly samples: SampleWriter;
+  readonly health: Health;
+  /** Who callers without credentials are, in methods that are open in the public tenant. */
+  publicCaller(): Caller | undefined;
+  /** Looks the public tenant up; to be called again when it may have been made. */
+  findPublicTenant(): Promise<void>;
+  /** Aborted, with the error for clients, when the server begins to shut down. */
+  readonly shutdown: AbortController;
+  /** Closes everything that was built. */
+  close(): Promise<void>;
+}
+
+/** What a test may put in place of the real thing. */
+export interface ContextOverrides {
+  /** A database that is there already, instead of the embedded one or `DATABASE_URL`. */
+  readonly connections?: { readonly owner: ClientConfig; readonly app: ClientConfig };
+}
+
+const partitionCheckMs = 6 * 3_600_000;
+
+/** Builds the context. What was built is closed again when a later step fails. */
+export async function createContext(
+  config: Config,
+  logger: Logger,
+  overrides: ContextOverrides = {},
+): Promise<Context> {
+  await using built = new AsyncDisposableStack();
+  const tls = config.tls && {
+    cert: await readFile(config.tls.certFile),
+    key: await readFile(config.tls.keyFile),
+  };
+  const connections = overrides.connections ?? outsideConnections(config);
+  const embedded = connections ? undefined : await startEmbedded({ dataDir: config.dataDir, logger });
+  if (embedded) built.defer(() => embedded.stop());
+  const owner = connections?.owner ?? (embedded as EmbeddedDatabase).connection("owner");
+  const app = connections?.app ?? (embedded as EmbeddedDatabase).connection("app");
+
+  await migrate(owner, {
+    logger,
+    serviceUser: config.migrationDatabaseUrl ? userOf(config.databaseUrl) : undefined,
+  });
+  const { pool, db } = createPool(app, {
+    logger,
+    limits: { maxConnections: config.limits.databaseConnections },
+  });
+  built.defer(() => db.destroy());
+  await assertConfined(pool);
+  await ensurePartitions(db, new Date());
+  const partitions = setInterval(() => {
+    ensurePartitions(db, new Date()).catch((err: unknown) =>
+      logger.error({ err }, "no partitions could be made"),
+    );
+  }, partitionCheckMs);
+  built.defer(() => clearInterval(partitions));
+
+  const tokens = await openTokens(db, config.auth);
+  let publicCaller: Caller | undefined;
+  const context = {
+    config,
+    logger,
+    db,
+    embedded,
+    tls,
+    tokens,
+    credentials: createCredentials(db, tokens, config),
+    events: createEventIngest(db, config.limits),
+    samples: createSampleWriter(db, config.limits),
+    health: createHealth(),
+    publicCaller: () => publicCaller,
+    async findPublicTenant() {
+      const tenantSlug = config.publicTenant;
+      const tenant =
+        tenantSlug && (await withLookup(db, { tenantSlug }, (trx) => findTenantBySlug(trx, tenantSlug)));
+      if (tenant) publicCaller = anonymousIn(tenant.id);
+    },
+    shutdown: new AbortController(),
+  };
+  await context.findPublicTenant();
+  const resources = built.move();
+  return { ...context, close: () => resources.disposeAsync() };
+}
+
+function outsideConnections({ databaseUrl, migrationDatabaseUrl }: Config) {
+  if (!databaseUrl) return undefined;
+  return {
+    owner: connectionFromUrl(migrationDatabaseUrl ?? databaseUrl),
+    app: connectionFromUrl(databaseUrl),
+  };
+}
+
+function userOf(url: string | undefined): string | undefined {
+  return url && URL.canParse(url) ? decodeURIComponent(new URL(url).username) || undefined : undefined;
+}
+
+function anonymousIn(tenantId: string): Caller {
+  return {
+    kind: "anonymous",
+    tenantId,
+    userId: undefined,
+    apiKeyId: undefined,
+    scopes: new Set(),
+    storeIds: [],
+    mustChangePassword: false,
+  };
+}

@@ -1,0 +1,8 @@
+import { hash } from "node:crypto";
+
+/** A UUIDv8 (RFC 9562) from the SHA-256 of a text: the same text has the same id on every server. */
+export function uuidFromHash(text: string): string {
+  const hex = hash("sha256", text, "hex");
+  const variant = "89ab"[Number.parseInt(hex.charAt(16), 16) & 3];
+  return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-8${hex.slice(13, 16)}-${variant}${hex.slice(17, 20)}-${hex.slice(20, 32)}`;
+}

@@ -1,0 +1,87 @@
+/** The demo tenant of the embedded default: made once, its credentials kept readable by the owner of the folder only. */
+import { readFileSync, renameSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { apiKeyPrefix, hashApiKey, newApiKey } from "./auth/api-keys.ts";
+import { hashPassword, temporaryPassword } from "./auth/passwords.ts";
+import { scopesOfRole } from "./auth/roles.ts";
+import * as store from "./auth/store.ts";
+import { demoTenantSlug } from "./config.ts";
+import type { Context } from "./context.ts";
+import { withLookup, withTenant } from "./db/tenant.ts";
+import { Scope } from "./gen/pulsewire/options/v1/access_pb.js";
+
+/** The content of `demo.json`. */
+export interface DemoCredentials {
+  readonly endpoint: string;
+  readonly tenantSlug: string;
+  readonly email: string;
+  readonly password: string;
+  readonly apiKey: string;
+}
+
+const demoEmail = "owner@demo.example";
+
+/**
+ * Makes the demo tenant on the first start and writes `demo.json`; later starts only bring the endpoint up to date.
+ * Returns undefined where the tenant is there but its credentials are not: they cannot be shown again.
+ */
+export async function prepareDemo(context: Context, endpoint: string): Promise<DemoCredentials | undefined> {
+  const file = join(context.config.dataDir, "demo.json");
+  const kept = readCredentials(file);
+  const tenantSlug = demoTenantSlug;
+  const tenant = await withLookup(context.db, { tenantSlug }, (trx) =>
+    store.findTenantBySlug(trx, tenantSlug),
+  );
+  if (tenant && !kept) return undefined;
+  const credentials = { ...(kept ?? newCredentials()), endpoint };
+  // Before the tenant is made, so that a crash in between leaves no tenant without credentials.
+  writeCredentials(file, credentials);
+  if (!tenant) await makeTenant(context, credentials);
+  await context.findPublicTenant();
+  return credentials;
+}
+
+function newCredentials(): Omit<DemoCredentials, "endpoint"> {
+  return { tenantSlug: demoTenantSlug, email: demoEmail, password: temporaryPassword(), apiKey: newApiKey() };
+}
+
+async function makeTenant({ db }: Context, { email, password, apiKey }: DemoCredentials): Promise<void> {
+  const passwordHash = await hashPassword(password);
+  const tenantId = store.newResourceId();
+  const ownerId = store.newResourceId();
+  await withTenant(db, tenantId, async (trx) => {
+    await store.insertTenant(trx, { id: tenantId, slug: demoTenantSlug, name: "Demo", contact_email: email });
+    await store.insertUser(trx, {
+      tenant_id: tenantId,
+      id: ownerId,
+      email,
+      display_name: "Demo owner",
+      password_hash: passwordHash,
+      role: "OWNER",
+    });
+    await store.insertApiKey(trx, {
+      tenant_id: tenantId,
+      id: store.newResourceId(),
+      name: "demo",
+      key_prefix: apiKeyPrefix(apiKey),
+      key_hash: hashApiKey(apiKey),
+      scopes: [...scopesOfRole("OWNER", false)].map((scope) => Scope[scope]),
+      store_ids: [],
+      created_by: ownerId,
+    });
+  });
+}
+
+/** Renamed into place: a crash never leaves half a file. */
+function writeCredentials(file: string, credentials: DemoCredentials): void {
+  writeFileSync(`${file}.new`, `${JSON.stringify(credentials, null, 2)}\n`, { mode: 0o600 });
+  renameSync(`${file}.new`, file);
+}
+
+function readCredentials(file: string): DemoCredentials | undefined {
+  try {
+    return JSON.parse(readFileSync(file, "utf8")) as DemoCredentials;
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,139 @@
+import { create, toBinary } from "@bufbuild/protobuf";
+import { timestampDate } from "@bufbuild/protobuf/wkt";
+import type { Kysely } from "kysely";
+import type { Config } from "../config.ts";
+import { GroupCommit } from "../db/group-commit.ts";
+import type { Database } from "../db/schema.ts";
+import {
+  type ItemOutcome,
+  ItemOutcomeSchema,
+  type OutcomeCounts,
+  OutcomeCountsSchema,
+  OutcomeStatus,
+} from "../gen/pulsewire/common/v1/outcome_pb.js";
+import { type Event, EventSchema } from "../gen/pulsewire/ingestion/v1/event_pb.js";
+import type { FieldViolation } from "../rpc/errors.ts";
+import { violationsOf } from "../rpc/validate.ts";
+import { type EventRow, eventToRow } from "./event-row.ts";
+import { createEventIds } from "./ids.ts";
+import { type EventResult, flushEvents } from "./store.ts";
+
+/** Rows of one transaction: enough to share the commit, few enough to keep its callers waiting only shortly. */
+const maxRowsPerFlush = 2_000;
+/** One flush waits for the disk while the next is being written. */
+const maxFlushes = 2;
+
+/** An event that breaks a rule. */
+export interface InvalidEvent {
+  readonly index: number;
+  readonly violations: readonly FieldViolation[];
+}
+
+/** Checks, deduplicates and commits events. */
+export interface EventIngest {
+  /** The events that break a rule of the contract or a limit. */
+  check(events: readonly Event[]): InvalidEvent[];
+  /** Commits valid events; one result for each, after the commit. Throws OVERLOADED. */
+  commit(
+    tenantId: string,
+    events: readonly Event[],
+    receivedAt: Date,
+    skewMs: number,
+  ): Promise<EventResult[]>;
+  /** Rows that wait for a commit. */
+  readonly queuedRows: () => number;
+}
+
+export function createEventIngest(db: Kysely<Database>, limits: Config["limits"]): EventIngest {
+  const nextId = createEventIds();
+  const commits = new GroupCommit<EventRow, EventResult>({
+    flush: (submissions) => flushEvents(db, submissions),
+    maxRowsPerFlush,
+    maxFlushes,
+    maxQueuedRows: limits.maxQueuedRows,
+  });
+  return {
+    check: (events) =>
+      events.flatMap((event, index) => {
+        const violations = checkEvent(event, limits.maxEventBytes);
+        return violations.length > 0 ? [{ index, violations }] : [];
+      }),
+    commit: (tenantId, events, receivedAt, skewMs) =>
+      commits.submit(
+        tenantId,
+        events.map((event) => eventToRow(event, nextId(), receivedAt, skewMs)),
+      ),
+    queuedRows: () => commits.queuedRows,
+  };
+}
+
+const latestTimestampMs = Date.UTC(10_000, 0, 1);
+
+function checkEvent(event: Event, maxEventBytes: number): FieldViolation[] {
+  const violations = violationsOf(EventSchema, event);
+  if (event.timestamp && !(timestampDate(event.timestamp).getTime() < latestTimestampMs)) {
+    violations.push({
+      field: "timestamp",
+      description: "must lie before the year 10000",
+      rule: "timestamp.lt",
+    });
+  }
+  // Only structs can grow past the limit within the field rules, so nothing else is encoded for its size.
+  if ((event.context || event.metadata || event.payload) && encodedSize(event) > maxEventBytes) {
+    violations.push({
+      field: "",
+      description: `the encoded event must have at most ${maxEventBytes} bytes; shorten its payload`,
+      rule: "event.max_bytes",
+    });
+  }
+  return violations;
+}
+
+function encodedSize(event: Event): number {
+  return toBinary(EventSchema, event).byteLength;
+}
+
+const statuses = {
+  accepted: OutcomeStatus.ACCEPTED,
+  duplicate: OutcomeStatus.DUPLICATE,
+  conflict: OutcomeStatus.CONFLICT,
+} as const;
+
+/** The outcome of a committed event. */
+export function outcomeOf(event: Event, result: EventResult): ItemOutcome {
+  const conflict = result.status === "conflict";
+  return create(ItemOutcomeSchema, {
+    status: statuses[result.status],
+    id: event.eventId || result.firstId,
+    ...(conflict && {
+      field: "event_id",
+      code: "CONFLICT",
+      message: "this event_id was used before with another body; send the event under an id of its own",
+    }),
+  });
+}
+
+/** The outcome of an event that breaks a rule. */
+export function rejection(event: Event, { violations }: InvalidEvent): ItemOutcome {
+  const [first] = violations;
+  return create(ItemOutcomeSchema, {
+    status: OutcomeStatus.REJECTED,
+    id: event.eventId,
+    field: first?.field ?? "",
+    code: first?.rule ?? "",
+    message: first?.description ?? "",
+  });
+}
+
+/** Counts outcomes; the numbers sum to the batch. */
+export function countOutcomes(outcomes: readonly ItemOutcome[]): OutcomeCounts {
+  const counts = create(OutcomeCountsSchema, { total: outcomes.length });
+  for (const { status } of outcomes) {
+    if (status === OutcomeStatus.ACCEPTED) counts.accepted++;
+    else if (status === OutcomeStatus.DUPLICATE) counts.duplicate++;
+    else if (status === OutcomeStatus.CONFLICT) counts.conflict++;
+    else if (status === OutcomeStatus.REJECTED) counts.rejected++;
+    else counts.retry++;
+  }
+  return counts;
+}

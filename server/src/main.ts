@@ -1,0 +1,75 @@
+/** The process: settings, signals, exit codes. No other file touches `process`, but for what is passed on from here. */
+import { pino } from "pino";
+import { ConfigError, envToConfig, readEnv } from "./config.ts";
+import { createContext } from "./context.ts";
+import { EmbeddedDatabaseError, writeServerFile } from "./db/embedded.ts";
+import { prepareDemo } from "./demo.ts";
+import { greeting } from "./greeting.ts";
+import { createServer } from "./server.ts";
+
+const startedAt = performance.now();
+
+async function main(): Promise<void> {
+  const config = envToConfig(readEnv(process.env));
+  const logger = pino({ level: config.logLevel, base: null }, pino.destination({ dest: 2, sync: false }));
+  const context = await createContext(config, logger);
+  const server = createServer(context);
+
+  let draining: Promise<void> | undefined;
+  const stop = (signal: NodeJS.Signals) => {
+    if (draining) {
+      logger.warn({ signal }, "second signal: closing at once");
+      void server.destroy().finally(() => process.exit(1));
+      return;
+    }
+    logger.info({ signal }, "draining");
+    draining = server.drain().then(
+      () => process.exit(0),
+      (err: unknown) => {
+        logger.fatal({ err }, "drain failed");
+        process.exit(1);
+      },
+    );
+  };
+  process.on("SIGTERM", stop);
+  process.on("SIGINT", stop);
+  void context.embedded?.exited.then((exit) => {
+    if (draining) return;
+    logger.fatal({ exit }, "the embedded database has ended; stopping");
+    void server.destroy().finally(() => process.exit(1));
+  });
+
+  try {
+    const { url } = await server.start();
+    logger.info({ url, startedInMs: Math.round(performance.now() - startedAt) }, "serving");
+    if (context.embedded) {
+      writeServerFile(context.embedded.dataDir, { pid: process.pid, endpoint: url });
+      const demo = await prepareDemo(context, url);
+      process.stdout.write(`\n${greeting(url, context.embedded.dataDir, demo)}\n`);
+    }
+  } catch (error) {
+    await server.destroy();
+    throw error;
+  }
+}
+
+/** What a person can act on is said in a sentence; everything else with its stack. */
+function explain(error: unknown): string {
+  if (error instanceof ConfigError || error instanceof EmbeddedDatabaseError) return error.message;
+  const { code, address, port, message, stack } = error as NodeJS.ErrnoException & {
+    address?: string;
+    port?: number;
+  };
+  if (code === "EADDRINUSE")
+    return `${address}:${port} is in use; set PORT to another number, or 0 for a free one`;
+  if (code === "EACCES" && port !== undefined)
+    return `no permission to listen on port ${port}; set PORT above 1023`;
+  if (code === "ECONNREFUSED" || code === "ENOTFOUND")
+    return `DATABASE_URL: the database cannot be reached (${message})`;
+  return stack ?? message ?? String(error);
+}
+
+main().catch((error: unknown) => {
+  process.stderr.write(`pulsewire: ${explain(error)}\n`);
+  process.exit(1);
+});

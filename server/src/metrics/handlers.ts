@@ -1,0 +1,118 @@
+import { durationMs } from "@bufbuild/protobuf/wkt";
+import type { ServiceImpl } from "@connectrpc/connect";
+import { newResourceId } from "../auth/store.ts";
+import type { Context } from "../context.ts";
+import { decodeCursor, encodeCursor } from "../db/cursor.ts";
+import { classifyDatabaseError } from "../db/sqlstate.ts";
+import { withTenant } from "../db/tenant.ts";
+import { ErrorReason } from "../gen/pulsewire/common/v1/error_reason_pb.js";
+import type { MetricsService } from "../gen/pulsewire/metrics/v1/metrics_service_pb.js";
+import { type Caller, callerOf } from "../rpc/caller.ts";
+import { failure, notFound } from "../rpc/errors.ts";
+import { answerQuery } from "./answer-query.ts";
+import { answerWrite } from "./answer-write.ts";
+import { defaultExpectedIntervalMs, seriesMessage, storeMessage } from "./messages.ts";
+import * as store from "./store.ts";
+
+const defaultPageSize = 100;
+
+/** MetricsService as far as it is built; other methods answer UNIMPLEMENTED. */
+export function metricsHandlers({
+  config,
+  db,
+  samples,
+}: Context): Partial<ServiceImpl<typeof MetricsService>> {
+  return {
+    writeSamples: (request, context) => answerWrite(samples, config.limits, callerOf(context), request),
+
+    async querySamples(request, context) {
+      const caller = callerOf(context);
+      requireStoreAccess(caller, request.storeId);
+      return await withTenant(db, caller.tenantId, (trx) => answerQuery(trx, caller, request));
+    },
+
+    async listSeries({ pageSize, pageToken, storeId, name, nameContains, labels }, context) {
+      const caller = callerOf(context);
+      requireStoreAccess(caller, storeId);
+      const query = { storeId, name, nameContains, labels };
+      const identity = `series ${caller.tenantId} ${JSON.stringify(query)}`;
+      const after = pageToken ? decodeCursor(pageToken, identity, 3) : undefined;
+      const limit = pageSize || defaultPageSize;
+      const rows = await withTenant(db, caller.tenantId, (trx) =>
+        store.listSeries(trx, caller.tenantId, query, limit + 1, after),
+      );
+      const page = rows.slice(0, limit);
+      const last = rows.length > limit ? page.at(-1) : undefined;
+      return {
+        series: page.map(seriesMessage),
+        nextPageToken: last ? encodeCursor(identity, [last.name, last.store_id, last.id]) : "",
+      };
+    },
+
+    async createStore({ name, description, expectedInterval, labels, tenantId: given }, context) {
+      const { tenantId } = callerOf(context);
+      if (given && given !== tenantId) throw notFound("tenant", given);
+      try {
+        const row = await withTenant(db, tenantId, (trx) =>
+          store.insertStore(trx, {
+            tenant_id: tenantId,
+            id: newResourceId(),
+            name,
+            description,
+            expected_interval_ms: BigInt(
+              expectedInterval ? durationMs(expectedInterval) : defaultExpectedIntervalMs,
+            ),
+            labels: JSON.stringify(labels),
+          }),
+        );
+        return { store: storeMessage(row) };
+      } catch (error) {
+        if (classifyDatabaseError(error)?.kind !== "conflict") throw error;
+        throw failure(ErrorReason.ALREADY_EXISTS, `there is a store named '${name}' already`, {
+          metadata: { resource: "store", field: "name" },
+        });
+      }
+    },
+
+    async getStore({ storeId }, context) {
+      const caller = callerOf(context);
+      requireStoreAccess(caller, storeId);
+      const row = await withTenant(db, caller.tenantId, (trx) =>
+        store.getStore(trx, caller.tenantId, storeId),
+      );
+      if (!row) throw notFound("store", storeId);
+      return { store: storeMessage(row) };
+    },
+
+    async listStores({ pageSize, pageToken, nameContains, state }, context) {
+      const { tenantId } = callerOf(context);
+      if (state) {
+        throw failure(ErrorReason.NOT_IMPLEMENTED, "stores cannot be filtered by state on this server yet");
+      }
+      const identity = `stores ${tenantId} ${nameContains}`;
+      const [after] = pageToken ? decodeCursor(pageToken, identity, 1) : [];
+      const limit = pageSize || defaultPageSize;
+      const rows = await withTenant(db, tenantId, (trx) =>
+        store.listStores(trx, tenantId, nameContains, limit + 1, after),
+      );
+      const page = rows.slice(0, limit);
+      const last = rows.length > limit ? page.at(-1) : undefined;
+      return {
+        stores: page.map(storeMessage),
+        nextPageToken: last ? encodeCursor(identity, [last.name]) : "",
+      };
+    },
+  };
+}
+
+/** A key that is bound to stores may ask for these only. */
+function requireStoreAccess({ storeIds }: Caller, storeId: string): void {
+  if (storeIds.length === 0 || storeIds.includes(storeId)) return;
+  throw failure(
+    ErrorReason.KEY_RESTRICTED,
+    "this API key is bound to other stores; name one of its own in store_id",
+    {
+      metadata: { restriction: "store" },
+    },
+  );
+}

@@ -1,0 +1,17 @@
+import { randomUUID } from "node:crypto";
+import { createContextKey, type Interceptor } from "@connectrpc/connect";
+
+/** The id of the call: in the answer's header `x-request-id`, in the log, and in internal errors. */
+export const requestIdKey = createContextKey("", { description: "request id" });
+
+const acceptable = /^[\w.:+/=-]{1,128}$/;
+
+/** Takes the caller's `x-request-id` (1 to 128 letters, digits and `.:+/=-_`) or makes one, and sends it back. */
+export const traceInterceptor: Interceptor = (next) => async (req) => {
+  const given = req.header.get("x-request-id");
+  const requestId = given !== null && acceptable.test(given) ? given : randomUUID();
+  req.contextValues.set(requestIdKey, requestId);
+  const res = await next(req);
+  res.header.set("x-request-id", requestId);
+  return res;
+};

@@ -1,0 +1,52 @@
+import type { DescMessage, MessageShape } from "@bufbuild/protobuf";
+import { pathToString } from "@bufbuild/protobuf/reflect";
+import { createValidator, type Violation } from "@bufbuild/protovalidate";
+import type { Interceptor } from "@connectrpc/connect";
+import { ErrorReason } from "../gen/pulsewire/common/v1/error_reason_pb.js";
+import { type FieldViolation, failure } from "./errors.ts";
+import { wrapStream } from "./stream.ts";
+
+const validator = createValidator();
+
+/** How many violations an error names; more only cost bytes. */
+const maxViolations = 100;
+
+/** Checks a message against the rules of the contract; the fields that break one, or an empty list. */
+export function violationsOf<Desc extends DescMessage>(
+  schema: Desc,
+  message: MessageShape<Desc>,
+): FieldViolation[] {
+  const result = validator.validate(schema, message);
+  if (result.kind === "valid") return [];
+  if (result.kind === "error") throw result.error;
+  return result.violations.map(toFieldViolation);
+}
+
+function toFieldViolation(violation: Violation): FieldViolation {
+  return {
+    field: pathToString(violation.field),
+    description: violation.message,
+    rule: violation.ruleId,
+  };
+}
+
+/** The error that names every field that breaks a rule. */
+export function invalidRequest(violations: readonly FieldViolation[]) {
+  const [first] = violations;
+  const more = violations.length > 1 ? ` (and ${violations.length - 1} more)` : "";
+  const where = first?.field ? `${first.field}: ` : "";
+  return failure(ErrorReason.INVALID_FIELD, `${where}${first?.description}${more}`, {
+    violations: violations.slice(0, maxViolations),
+  });
+}
+
+/** Refuses requests that break a field rule of the contract, on unary calls and on each message of a stream. */
+export const validateInterceptor: Interceptor = (next) => async (req) => {
+  const check = (message: MessageShape<DescMessage>) => {
+    const violations = violationsOf(req.method.input, message);
+    if (violations.length > 0) throw invalidRequest(violations);
+  };
+  if (req.stream) return next({ ...req, message: wrapStream(req.message, { onMessage: check }) });
+  check(req.message);
+  return next(req);
+};

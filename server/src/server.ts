@@ -1,0 +1,86 @@
+/** The server's life: create, start, drain, destroy. */
+import { createRegistry } from "@bufbuild/protobuf";
+import type { Interceptor } from "@connectrpc/connect";
+import type { Context } from "./context.ts";
+import { BadRequestSchema, ErrorInfoSchema, RetryInfoSchema } from "./gen/google/rpc/error_details_pb.js";
+import { withCors } from "./listener/cors.ts";
+import { drainingError } from "./listener/draining.ts";
+import { createRpcHandler } from "./listener/handler.ts";
+import { createListener, type ListenerAddress } from "./listener/port.ts";
+import { answerNotFound } from "./ops/not-found.ts";
+import { accessTable } from "./rpc/access.ts";
+import { authenticateInterceptor } from "./rpc/authenticate.ts";
+import { authorizeInterceptor } from "./rpc/authorize.ts";
+import { errorsInterceptor } from "./rpc/errors.ts";
+import { logInterceptor } from "./rpc/log.ts";
+import { traceInterceptor } from "./rpc/trace.ts";
+import { validateInterceptor } from "./rpc/validate.ts";
+import { allServices, contractServices, registerServices } from "./services.ts";
+
+export interface Server {
+  /** Listens and serves; resolves with the address. */
+  start(): Promise<ListenerAddress>;
+  /**
+   * Shuts down in good order: not ready any more, new calls refused, streams ended with DRAINING, running calls
+   * finished, then everything closed. What runs after `drainTimeoutMs` is cut off.
+   */
+  drain(): Promise<void>;
+  /** Closes everything at once. */
+  destroy(): Promise<void>;
+}
+
+/** The interceptors of every call, outermost first. */
+export function interceptorsOf(context: Context): Interceptor[] {
+  const { logger, credentials, publicCaller } = context;
+  return [
+    traceInterceptor,
+    logInterceptor(logger),
+    errorsInterceptor(logger),
+    authenticateInterceptor(credentials),
+    authorizeInterceptor(accessTable(allServices), publicCaller),
+    validateInterceptor,
+  ];
+}
+
+/** Puts the listener on top of a context, which it closes in the end. */
+export function createServer(context: Context): Server {
+  const { config, logger, health, shutdown } = context;
+  const limits = { readMaxBytes: config.limits.maxMessageBytes };
+  const handler = createRpcHandler({
+    routes: (router) => registerServices(router, context),
+    interceptors: interceptorsOf(context),
+    shutdownSignal: shutdown.signal,
+    limits,
+    registry: createRegistry(BadRequestSchema, ErrorInfoSchema, RetryInfoSchema),
+    fallback(req, res) {
+      if (!health.answerHealth(req, res)) answerNotFound(req, res);
+    },
+    logger,
+  });
+  const listener = createListener({
+    handler: withCors(config.corsOrigins, handler),
+    limits,
+    logger,
+    ...(context.tls && { tls: context.tls }),
+  });
+  return {
+    async start() {
+      const address = await listener.listen({ host: config.host, port: config.port });
+      for (const service of ["", ...contractServices.map(({ typeName }) => typeName)])
+        health.set(service, "SERVING");
+      return address;
+    },
+    async drain() {
+      health.shutdown();
+      shutdown.abort(drainingError());
+      await listener.drain(config.limits.drainTimeoutMs);
+      await context.close();
+    },
+    async destroy() {
+      health.shutdown();
+      shutdown.abort(drainingError());
+      await listener.destroy();
+      await context.close();
+    },
+  };
+}

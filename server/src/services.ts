@@ -1,0 +1,46 @@
+import type { DescService } from "@bufbuild/protobuf";
+import type { ConnectRouter } from "@connectrpc/connect";
+import { authHandlers } from "./auth/handlers.ts";
+import type { Context } from "./context.ts";
+import { Health } from "./gen/grpc/health/v1/health_pb.js";
+import { ServerReflection as ServerReflectionV1 } from "./gen/grpc/reflection/v1/reflection_pb.js";
+import { ServerReflection as ServerReflectionV1Alpha } from "./gen/grpc/reflection/v1alpha/reflection_pb.js";
+import { AuthService } from "./gen/pulsewire/auth/v1/auth_service_pb.js";
+import { FunctionsService } from "./gen/pulsewire/functions/v1/functions_service_pb.js";
+import { IngestionService } from "./gen/pulsewire/ingestion/v1/ingestion_service_pb.js";
+import { MetricsService } from "./gen/pulsewire/metrics/v1/metrics_service_pb.js";
+import { ProgressService } from "./gen/pulsewire/progress/v1/progress_service_pb.js";
+import { WebhooksService } from "./gen/pulsewire/webhooks/v1/webhooks_service_pb.js";
+import { ingestionHandlers } from "./ingestion/handlers.ts";
+import { metricsHandlers } from "./metrics/handlers.ts";
+import { reflectionRoutes } from "./ops/reflection.ts";
+
+/** The six services of the contract. */
+export const contractServices = [
+  AuthService,
+  IngestionService,
+  MetricsService,
+  FunctionsService,
+  ProgressService,
+  WebhooksService,
+] as const;
+
+/** All services of the port, the standard ones included. */
+export const allServices: readonly DescService[] = [
+  ...contractServices,
+  Health,
+  ServerReflectionV1,
+  ServerReflectionV1Alpha,
+];
+
+/** Registers all services; methods without a handler answer UNIMPLEMENTED. */
+export function registerServices(router: ConnectRouter, context: Context): void {
+  router.service(AuthService, authHandlers(context));
+  router.service(IngestionService, ingestionHandlers(context));
+  router.service(MetricsService, metricsHandlers(context));
+  router.service(FunctionsService, {});
+  router.service(ProgressService, {});
+  router.service(WebhooksService, {});
+  context.health.routes(router);
+  reflectionRoutes(router, [...contractServices, Health]);
+}
