@@ -23,8 +23,8 @@ async function inspect(): Promise<{ schema: string; unprotected: string[] }> {
   const embedded = await startEmbedded({ dataDir, logger, durable: false });
   undo.defer(embedded.stop);
   await migrate(embedded.connection("owner"), { logger });
-  const { db } = createOwnerPool(embedded.connection("owner"), { logger });
-  undo.defer(() => db.destroy());
+  const { db, close } = createOwnerPool(embedded.connection("owner"), { logger });
+  undo.defer(close);
   return { schema: await dumpSchema(db), unprotected: await findUnprotectedTables(db) };
 }
 

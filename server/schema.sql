@@ -5,15 +5,14 @@ create table api_keys (
   key_prefix text not null,
   key_hash bytea not null,
   scopes text[] not null default '{}'::text[],
-  store_id uuid,
+  store_ids uuid[] not null default '{}'::uuid[],
   created_by uuid,
   created_at timestamp with time zone not null default now(),
   expires_at timestamp with time zone,
   revoked_at timestamp with time zone,
   constraint api_keys_pkey PRIMARY KEY (tenant_id, id),
   constraint api_keys_tenant_id_created_by_fkey FOREIGN KEY (tenant_id, created_by) REFERENCES users(tenant_id, id) ON DELETE SET NULL (created_by),
-  constraint api_keys_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES tenants(id),
-  constraint api_keys_tenant_id_store_id_fkey FOREIGN KEY (tenant_id, store_id) REFERENCES stores(tenant_id, id) ON DELETE CASCADE
+  constraint api_keys_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES tenants(id)
 );
 CREATE UNIQUE INDEX api_keys_key_hash ON pulsewire.api_keys USING btree (key_hash);
 alter table api_keys enable row level security;
@@ -189,6 +188,7 @@ create table users (
   display_name text not null,
   password_hash text,
   must_change_password boolean not null default false,
+  temporary_password_expires_at timestamp with time zone,
   role text not null,
   created_at timestamp with time zone not null default now(),
   updated_at timestamp with time zone not null default now(),
@@ -237,7 +237,8 @@ AS $function$
         if to_regclass(child) is null then
           perform pg_advisory_xact_lock(hashtextextended('pulsewire.ensure_partitions', 0));
         end if;
-        if to_regclass(child) is null then
+        -- Not to_regclass: its cache does not notice what another session made while this one waited for the lock.
+        if not exists (select from pg_class where relname = child and relnamespace = 'pulsewire'::regnamespace) then
           bounds := case parent
             when 'samples' then array[day::timestamptz::text, (day + step)::timestamptz::text]
             else array[uuidv7_at(day)::text, uuidv7_at(day + step)::text]

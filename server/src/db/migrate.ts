@@ -22,7 +22,7 @@ export interface MigrateOptions {
  * Throws for a server that is too old, for missing rights, and for a database that a newer release has migrated.
  */
 export async function migrate(owner: ClientConfig, options: MigrateOptions): Promise<void> {
-  const { db } = createOwnerPool(owner, options);
+  const { db, close } = createOwnerPool(owner, options);
   try {
     await assertSupportedServer(db);
     const { error, results } = await new Migrator({
@@ -36,7 +36,7 @@ export async function migrate(owner: ClientConfig, options: MigrateOptions): Pro
     for (const { migrationName } of results ?? []) options.logger.info({ migrationName }, "schema migrated");
     await allowRole(db, options.serviceUser);
   } finally {
-    await db.destroy();
+    await close();
   }
 }
 
@@ -54,7 +54,9 @@ async function allowRole(db: Kysely<Database>, serviceUser: string | undefined):
   const lacking = async () => {
     const { rows } = await sql<{ user: string }>`
       select u as user from coalesce(${serviceUser ?? null}::name, current_user) as u
-      where not pg_has_role(u, ${appRole}, 'member')`.execute(db);
+      where not pg_has_role(u, ${appRole}, case
+        -- From 16 on a member may be one in name only, as the maker of a role is.
+        when current_setting('server_version_num')::int >= 160000 then 'set' else 'member' end)`.execute(db);
     return rows[0]?.user;
   };
   const user = await lacking();

@@ -50,8 +50,8 @@ export async function openDatabase(options: OpenOptions): Promise<OpenDatabase> 
   }
   signal?.throwIfAborted();
 
-  const { pool, db } = createPool(connection, { logger, limits });
-  undo.defer(() => db.destroy());
+  const { pool, db, close } = createPool(connection, { logger, limits });
+  undo.defer(close);
   await assertConfined(pool);
   await ensurePartitions(db, new Date());
 

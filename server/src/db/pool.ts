@@ -6,11 +6,13 @@ import { type DatabaseLimits, databaseLimits } from "./limits.ts";
 import { schemaName } from "./roles.ts";
 import type { Database } from "./schema.ts";
 
-/** Connections and the query builder on top of them. `db.destroy()` ends both. */
+/** Connections and the query builder on top of them. */
 export interface DatabasePool {
   readonly pool: Pool;
   /** Sees no tenant's rows: use `withTenant`. */
   readonly db: Kysely<Database>;
+  /** Waits for the connections that are lent and ends all. (`db.destroy()` ends nothing if `db` was never used.) */
+  close(): Promise<void>;
 }
 
 /** What a pool may be told. */
@@ -44,9 +46,17 @@ function open(config: ClientConfig, max: number, limits: DatabaseLimits, logger:
   // process: idle ones are the pool's, which replaces them; lent ones are nobody's.
   pool.on("error", () => {});
   pool.on("connect", (client) => {
-    client.on("error", (error) => logger.warn({ err: error }, "database connection lost"));
+    client.on("error", (error) => {
+      // An ended pool does not wait until its connections have closed.
+      if (!pool.ending) logger.warn({ err: error }, "database connection lost");
+    });
   });
-  return { pool, db: new Kysely<Database>({ dialect: new PostgresDialect({ pool }) }) };
+  let ended: Promise<void> | undefined;
+  const close = () => {
+    ended ??= pool.ending ? Promise.resolve() : pool.end();
+    return ended;
+  };
+  return { pool, db: new Kysely<Database>({ dialect: new PostgresDialect({ pool }) }), close };
 }
 
 /**

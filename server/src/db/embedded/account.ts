@@ -61,22 +61,24 @@ function serviceAccount(): { uid: number; gid: number } {
   return { uid: 65534, gid: 65534 };
 }
 
+const capabilities = { dac_override: 1n, dac_read_search: 2n, fowner: 3n, setpcap: 8n };
+
 function setprivFlags(account: { uid: number; gid: number }): string[] {
+  const held = heldCapabilities();
+  const holds = (name: keyof typeof capabilities) => ((held >> capabilities[name]) & 1n) === 1n;
   const flags = [`--reuid=${account.uid}`, `--regid=${account.gid}`, "--clear-groups", "--no-new-privs"];
-  const kept = grantable().map((name) => `+${name}`);
+  const kept = (["dac_override", "dac_read_search", "fowner"] as const)
+    .filter(holds)
+    .map((name) => `+${name}`);
   if (kept.length > 0) flags.push(`--inh-caps=${kept.join()}`, `--ambient-caps=${kept.join()}`);
+  // access(2), with which initdb looks for its programs, otherwise takes no account of capabilities.
+  if (holds("setpcap")) flags.push("--securebits=+no_setuid_fixup");
   return flags;
 }
 
 /** A container's root may lack some capabilities, and setpriv fails when asked for one that is missing. */
-function grantable(): string[] {
+function heldCapabilities(): bigint {
   const status = readFileSync("/proc/self/status", "utf8");
   const mask = (name: string) => BigInt(`0x${status.match(`${name}:\\s*([0-9a-f]+)`)?.[1] ?? 0}`);
-  const held = mask("CapPrm") & mask("CapBnd");
-  const bits: [string, bigint][] = [
-    ["dac_override", 1n],
-    ["dac_read_search", 2n],
-    ["fowner", 3n],
-  ];
-  return bits.filter(([, bit]) => (held >> bit) & 1n).map(([name]) => name);
+  return mask("CapPrm") & mask("CapBnd");
 }

@@ -83,7 +83,10 @@ async function checkVersion(pgdata: string, binaries: Binaries): Promise<void> {
   const ours = stdout.match(/\d+/)?.[0];
   const theirs = await readFile(path.join(pgdata, "PG_VERSION"), "utf8").then(
     (text) => text.trim(),
-    () => "unknown",
+    (error: NodeJS.ErrnoException) => {
+      if (error.code === "ENOENT") return "of an unknown version";
+      throw error;
+    },
   );
   if (ours === theirs) return;
   throw new EmbeddedDatabaseError(

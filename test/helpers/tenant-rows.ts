@@ -1,0 +1,51 @@
+import { createHash, randomUUID } from "node:crypto";
+
+/** Today in UTC, as the names of partitions have it. */
+export const partitionDay = new Date().toISOString().slice(0, 10).replaceAll("-", "");
+
+type Row = Record<string, unknown>;
+
+/**
+ * Rows of one tenant for every tenant table, in an order that satisfies the foreign keys. A new table belongs in
+ * here: the tenancy test fails until it does.
+ */
+export function tenantRows(tenant: string, slug: string, keyHash: Buffer): Record<string, Row[]> {
+  const id = tenant; // one id for all rows, so that they refer to each other
+  const now = new Date();
+  return {
+    tenants: [{ id, slug, name: "Victim", contact_email: "victim@example.com" }],
+    users: [{ tenant_id: tenant, id, email: "victim@example.com", display_name: "Victim", role: "OWNER" }],
+    stores: [{ tenant_id: tenant, id, name: "Store" }],
+    api_keys: [{ tenant_id: tenant, id, name: "Key", key_prefix: "pw_", key_hash: keyHash, created_by: id }],
+    series: [{ tenant_id: tenant, id, store_id: id, name: "temperature", kind: "gauge" }],
+    samples: [
+      { tenant_id: tenant, series_id: id, ts: now, value: 1 },
+      { tenant_id: tenant, series_id: id, ts: new Date("2001-01-01T00:00:00Z"), value: 2 },
+    ],
+    events: [event(tenant, uuidv7(now)), event(tenant, uuidv7(new Date("2001-01-01T00:00:00Z")))],
+    event_keys: [
+      {
+        tenant_id: tenant,
+        key: id,
+        event_row: id,
+        digest: createHash("md5").update("body").digest(),
+      },
+    ],
+  };
+}
+
+const event = (tenant: string, id: string): Row => ({
+  tenant_id: tenant,
+  id,
+  event_id: "event-1",
+  event_type: "test",
+  severity: 0,
+  priority: 0,
+  occurred_at: new Date(),
+  body: "{}",
+});
+
+function uuidv7(moment: Date): string {
+  const hex = moment.getTime().toString(16).padStart(12, "0");
+  return `${hex.slice(0, 8)}-${hex.slice(8)}-7${randomUUID().slice(15)}`;
+}
