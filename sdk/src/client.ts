@@ -55,7 +55,8 @@ export interface Connection {
 export function assembleClient(options: ClientOptions, connection: Connection): PulsewireClient {
   const { headers = {}, timeoutMs = defaultTimeoutMs } = options;
   const closed = new AbortController();
-  const common: Interceptor = (next) => (request) => {
+  // Async, because Connect leaves the deadline's timer running when an interceptor throws instead of rejecting.
+  const common: Interceptor = (next) => async (request) => {
     if (closed.signal.aborted) throw new ConnectError("The client is closed.", Code.Canceled);
     for (const [name, value] of Object.entries(headers)) request.header.set(name, value);
     return next(request);
@@ -65,13 +66,14 @@ export function assembleClient(options: ClientOptions, connection: Connection): 
     closed.abort();
     connection.close();
   };
+  const calls = { transport, timeoutMs, closed: closed.signal };
   return {
-    auth: createServiceClient(AuthService, transport, timeoutMs),
-    ingestion: createServiceClient(IngestionService, transport, timeoutMs),
-    metrics: createServiceClient(MetricsService, transport, timeoutMs),
-    functions: createServiceClient(FunctionsService, transport, timeoutMs),
-    progress: createServiceClient(ProgressService, transport, timeoutMs),
-    webhooks: createServiceClient(WebhooksService, transport, timeoutMs),
+    auth: createServiceClient(AuthService, calls),
+    ingestion: createServiceClient(IngestionService, calls),
+    metrics: createServiceClient(MetricsService, calls),
+    functions: createServiceClient(FunctionsService, calls),
+    progress: createServiceClient(ProgressService, calls),
+    webhooks: createServiceClient(WebhooksService, calls),
     close,
     [Symbol.dispose]: close,
   };

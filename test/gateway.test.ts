@@ -1,0 +1,499 @@
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { describe, type TestContext, test } from "node:test";
+import { Code, ConnectError, type ConnectRouter, type HandlerContext } from "@connectrpc/connect";
+import { ErrorInfoSchema, RetryInfoSchema } from "../sdk/src/gen/google/rpc/error_details_pb.js";
+import {
+  createGateway,
+  type Event,
+  type GatewayOptions,
+  IngestionService,
+  type ItemSettled,
+  MetricKind,
+  MetricsService,
+  OutcomeStatus,
+  type RetryNotice,
+  type SeriesSamples,
+  Severity,
+  sleep,
+} from "../sdk/src/index.ts";
+import { createGateway as createWebGateway } from "../sdk/src/web.ts";
+import { type ConnectServer, startConnectServer } from "./helpers/connect-server.ts";
+
+/** What goes wrong with one call: before the work is done, or after it. */
+type Fault =
+  | "unavailable"
+  | "unavailable for 150 ms"
+  | "bad key"
+  | "hang"
+  | "lose answer"
+  | "retry odd items";
+
+/** A store of events and samples that fails as it is told. */
+class Sink {
+  server: ConnectServer | undefined;
+  readonly events = new Map<string, Event>();
+  readonly series: SeriesSamples[] = [];
+  readonly faults: Fault[] = [];
+  /** Items of each call. */
+  readonly calls: number[] = [];
+  #port = 0;
+
+  async start(options: { http1?: boolean } = {}): Promise<string> {
+    this.server = await startConnectServer({
+      routes: (router) => this.#routes(router),
+      port: this.#port,
+      ...options,
+    });
+    this.#port = this.server.port;
+    return this.server.url;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.server?.stop();
+  }
+
+  #routes(router: ConnectRouter): void {
+    router.service(IngestionService, {
+      ingestEvents: async ({ events, allowPartial, sentAt }, context) => {
+        assert.ok(allowPartial && sentAt);
+        this.calls.push(events.length);
+        const fault = await this.#before(context);
+        const outcomes = events.map((event, index) => {
+          const id = event.eventId;
+          if (fault === "retry odd items" && index % 2 === 1) {
+            return { id, status: OutcomeStatus.RETRY, retryDelay: { nanos: 20_000_000 } };
+          }
+          if (event.eventType === "broken") {
+            return {
+              id,
+              status: OutcomeStatus.REJECTED,
+              field: "event_type",
+              code: "test",
+              message: "broken",
+            };
+          }
+          const known = this.events.get(id);
+          if (!known) this.events.set(id, event);
+          if (!known) return { id, status: OutcomeStatus.ACCEPTED };
+          const same = JSON.stringify(known.payload) === JSON.stringify(event.payload);
+          return { id, status: same ? OutcomeStatus.DUPLICATE : OutcomeStatus.CONFLICT };
+        });
+        await this.#after(fault, context);
+        return { outcomes };
+      },
+    });
+    router.service(MetricsService, {
+      writeSamples: async ({ series }, context) => {
+        this.calls.push(series.reduce((sum, { values }) => sum + values.length, 0));
+        const fault = await this.#before(context);
+        const failures = series.flatMap(({ name, values }, index) =>
+          name === "broken"
+            ? [
+                {
+                  index,
+                  sampleCount: values.length,
+                  outcome: { status: OutcomeStatus.REJECTED, code: "test" },
+                },
+              ]
+            : [],
+        );
+        this.series.push(...series.filter(({ name }) => name !== "broken"));
+        await this.#after(fault, context);
+        return { failures };
+      },
+    });
+  }
+
+  async #before({ signal }: HandlerContext): Promise<Fault | undefined> {
+    const fault = this.faults.shift();
+    if (fault === "hang") {
+      await new Promise((resolve) => signal.addEventListener("abort", resolve));
+      throw failure(Code.Canceled, "");
+    }
+    if (fault === "bad key") throw failure(Code.Unauthenticated, "INVALID_API_KEY");
+    if (fault === "unavailable") throw failure(Code.Unavailable, "DRAINING");
+    if (fault === "unavailable for 150 ms") throw failure(Code.Unavailable, "DRAINING", 150);
+    return fault;
+  }
+
+  async #after(fault: Fault | undefined, { signal }: HandlerContext): Promise<void> {
+    if (fault !== "lose answer") return;
+    this.server?.cut();
+    await new Promise((resolve) => signal.addEventListener("abort", resolve));
+  }
+}
+
+function failure(code: Code, reason: string, delayMs?: number): ConnectError {
+  return new ConnectError("fault", code, undefined, [
+    { desc: ErrorInfoSchema, value: { domain: "pulsewire", reason } },
+    ...(delayMs === undefined
+      ? []
+      : [{ desc: RetryInfoSchema, value: { retryDelay: { nanos: delayMs * 1e6 } } }]),
+  ]);
+}
+
+const retry = { initialDelayMs: 20, maxDelayMs: 100 };
+
+async function setUp(t: TestContext, options: GatewayOptions = {}) {
+  const sink = new Sink();
+  const endpoint = await sink.start();
+  const settled: ItemSettled[] = [];
+  const retries: RetryNotice[] = [];
+  const gateway = createGateway({
+    endpoint,
+    apiKey: "evp_x",
+    retry,
+    onOutcome: (outcome) => settled.push(outcome),
+    onRetry: (notice) => retries.push(notice),
+    ...options,
+  });
+  t.after(async () => {
+    await gateway.close({ deadlineMs: 0 });
+    await sink[Symbol.asyncDispose]();
+  });
+  return { sink, gateway, settled, retries, endpoint };
+}
+
+describe("events", () => {
+  test("go in batches, with all fields, id and time of taking", async (t) => {
+    const { sink, gateway } = await setUp(t);
+    const before = Date.now();
+    gateway.event({ eventType: "plain" });
+    gateway.event({
+      eventId: "full-1",
+      eventType: "full",
+      title: "Title",
+      message: "Message",
+      severity: "warning",
+      source: { service: "shop", method: "POST" },
+      context: { ip: "10.0.0.1" },
+      metrics: { took_ms: 1.5 },
+      metadata: { tags: ["a"] },
+      payload: { at: new Date(0), nothing: undefined, deep: { list: [1, null] } },
+      userId: "u1",
+      sessionId: "s1",
+      timestamp: new Date("2026-01-02T03:04:05.678Z"),
+      priority: 7,
+    });
+    for (let index = 0; index < 998; index++) gateway.event({ eventType: "many" });
+    const counts = await gateway.flush();
+    assert.deepEqual(sink.calls, [500, 500]);
+    assert.equal(counts.accepted, 1000);
+    assert.equal(counts.events.queued, 1000);
+    assert.equal(counts.samples.queued, 0);
+
+    const [plain] = sink.events.values();
+    assert.match(plain?.eventId ?? "", /^[0-9a-f]{8}-[0-9a-f]{4}-7/);
+    assert.ok(Number(plain?.timestamp?.seconds) * 1000 >= before - 1000);
+    const full = sink.events.get("full-1");
+    assert.equal(full?.severity, Severity.WARNING);
+    assert.equal(full?.source?.service, "shop");
+    assert.deepEqual(full?.context, { ip: "10.0.0.1" });
+    assert.deepEqual(full?.metrics, { took_ms: 1.5 });
+    assert.deepEqual(full?.payload, { at: "1970-01-01T00:00:00.000Z", deep: { list: [1, null] } });
+    assert.deepEqual(full?.timestamp?.nanos, 678_000_000);
+    assert.equal(full?.priority, 7);
+  });
+
+  test("are what they were when they were queued", async (t) => {
+    const { sink, gateway } = await setUp(t);
+    const payload = { step: 1 };
+    gateway.event({ eventId: "a", eventType: "x", payload });
+    payload.step = 2;
+    await gateway.flush();
+    assert.deepEqual(sink.events.get("a")?.payload, { step: 1 });
+  });
+
+  test("that cannot be encoded are refused where they are made", async (t) => {
+    const { gateway } = await setUp(t);
+    const loop: Record<string, unknown> = {};
+    loop.self = loop;
+    assert.throws(() => gateway.event({ eventType: "x", payload: loop }), TypeError);
+    assert.throws(() => gateway.event({ eventType: "x", priority: 1.5 }));
+    assert.equal(gateway.counts.queued, 0);
+  });
+
+  test("one that is broken is rejected alone", async (t) => {
+    const { gateway, settled } = await setUp(t);
+    gateway.event({ eventId: "good", eventType: "x" });
+    gateway.event({ eventId: "bad", eventType: "broken" });
+    const counts = await gateway.flush();
+    assert.deepEqual([counts.accepted, counts.rejected], [1, 1]);
+    assert.deepEqual(settled[1], {
+      type: "event",
+      eventId: "bad",
+      status: "rejected",
+      field: "event_type",
+      code: "test",
+      message: "broken",
+    });
+  });
+
+  test("same id: duplicate, or conflict with another body", async (t) => {
+    const { gateway } = await setUp(t);
+    gateway.event({ eventId: "a", eventType: "x", payload: { n: 1 } });
+    gateway.event({ eventId: "a", eventType: "x", payload: { n: 1 } });
+    gateway.event({ eventId: "a", eventType: "x", payload: { n: 2 } });
+    const { accepted, duplicate, conflict } = await gateway.flush();
+    assert.deepEqual([accepted, duplicate, conflict], [1, 1, 1]);
+  });
+});
+
+describe("samples", () => {
+  test("go packed: one entry a series, exact times and values", async (t) => {
+    const { sink, gateway } = await setUp(t, { storeId: "0190a8f0-0000-7000-8000-000000000000" });
+    const start = Date.parse("2026-01-02T03:04:05.000Z");
+    for (let index = 0; index < 100; index++) {
+      gateway.metric("cpu", index / 2, {
+        labels: { core: "0", host: "a" },
+        unit: "percent",
+        timestamp: start + index,
+      });
+      gateway.metric("cpu", index, {
+        labels: { host: "a", core: "1" },
+        unit: "percent",
+        timestamp: start - index,
+      });
+    }
+    gateway.metric("requests", 5, { kind: "counter" });
+    await gateway.flush();
+    assert.equal(sink.series.length, 3);
+    const [first, second, third] = sink.series;
+    assert.deepEqual(first?.labels, { core: "0", host: "a" });
+    assert.equal(first?.values.length, 100);
+    assert.deepEqual(first?.offsetsMs.slice(0, 3), [0, 1, 2]);
+    assert.deepEqual(second?.offsetsMs.slice(0, 2), [99, 98]);
+    assert.equal(Number(second?.baseTime?.seconds), Math.floor((start - 99) / 1000));
+    assert.equal(third?.kind, MetricKind.COUNTER);
+  });
+
+  test("a time far off does not share an entry with good ones", async (t) => {
+    const { sink, gateway } = await setUp(t);
+    gateway.metric("cpu", 1);
+    gateway.metric("cpu", 2, { timestamp: 0 });
+    await gateway.flush();
+    assert.deepEqual(
+      sink.series.map(({ values }) => values),
+      [[1], [2]],
+    );
+  });
+
+  test("values that are not finite and broken series are rejected alone", async (t) => {
+    const { gateway, settled } = await setUp(t);
+    gateway.metric("cpu", Number.NaN);
+    gateway.metric("cpu", 1);
+    gateway.metric("broken", 1);
+    gateway.metric("broken", 2);
+    const counts = await gateway.flush();
+    assert.deepEqual([counts.accepted, counts.rejected, counts.queued], [1, 3, 4]);
+    assert.equal(settled[0]?.code, "double.finite");
+  });
+});
+
+describe("faults", () => {
+  test("answer lost after the commit: sent again, reported as duplicates, stored once", async (t) => {
+    const { sink, gateway } = await setUp(t, { batch: { maxItems: 100 } });
+    sink.faults.push("lose answer");
+    for (let index = 0; index < 100; index++) gateway.event({ eventType: "x", payload: { index } });
+    const counts = await gateway.flush();
+    assert.deepEqual([counts.accepted, counts.duplicate, counts.retried], [0, 100, 100]);
+    assert.equal(sink.events.size, 100);
+  });
+
+  test("server away, then back: everything arrives once, with few calls", async (t) => {
+    const { sink, gateway, retries } = await setUp(t, { batch: { maxItems: 50 } });
+    await sink.server?.stop();
+    for (let index = 0; index < 500; index++) gateway.event({ eventType: "x", payload: { index } });
+    const flushed = gateway.flush();
+    await sleep(400);
+    assert.equal(gateway.counts.pending, 500);
+    await sink.start();
+    const counts = await flushed;
+    assert.equal(counts.accepted, 500);
+    assert.equal(sink.events.size, 500);
+    assert.ok(retries.length < 40, `${retries.length} failed calls`);
+    assert.ok(retries.every(({ error }) => error.code === Code.Unavailable));
+  });
+
+  test("the server's delay is kept", async (t) => {
+    const { sink, gateway, retries } = await setUp(t);
+    sink.faults.push("unavailable for 150 ms", "unavailable");
+    const start = performance.now();
+    gateway.event({ eventType: "x" });
+    const counts = await gateway.flush();
+    assert.ok(performance.now() - start >= 150);
+    assert.equal(counts.accepted, 1);
+    assert.deepEqual(
+      retries.map(({ failures }) => failures),
+      [1, 2],
+    );
+  });
+
+  test("only the items the server asks for are sent again", async (t) => {
+    const { sink, gateway } = await setUp(t);
+    sink.faults.push("retry odd items");
+    for (let index = 0; index < 10; index++) gateway.event({ eventType: "x" });
+    const counts = await gateway.flush();
+    assert.deepEqual(sink.calls, [10, 5]);
+    assert.deepEqual([counts.accepted, counts.duplicate, counts.retried], [10, 0, 5]);
+  });
+
+  test("no answer: the deadline of the call ends it and it is made again", async (t) => {
+    const { sink, gateway } = await setUp(t, { timeoutMs: 100 });
+    sink.faults.push("hang");
+    gateway.event({ eventType: "x" });
+    gateway.metric("cpu", 1);
+    const counts = await gateway.flush();
+    assert.equal(counts.accepted, 2);
+    assert.equal(counts.retried, 1);
+  });
+
+  test("a wrong key is not tried again, and tells why items were dropped", async (t) => {
+    const { sink, gateway } = await setUp(t);
+    sink.faults.push("bad key");
+    gateway.event({ eventType: "x" });
+    const counts = await gateway.flush();
+    assert.deepEqual(counts.dropped, { INVALID_API_KEY: 1 });
+    assert.deepEqual(sink.calls, [1]);
+  });
+
+  test("a burst in one synchronous loop is taken whole at defaults", async (t) => {
+    const { gateway } = await setUp(t);
+    for (let index = 0; index < 30_000; index++) gateway.event({ eventType: "burst", payload: { index } });
+    const counts = await gateway.flush();
+    assert.deepEqual([counts.queued, counts.accepted], [30_000, 30_000]);
+  });
+
+  test("with `wait` a producer is held to the queue's bound", async (t) => {
+    const { gateway } = await setUp(t, {
+      whenFull: "wait",
+      queue: { maxItems: 200 },
+      batch: { maxItems: 50 },
+    });
+    let most = 0;
+    for (let index = 0; index < 2000; index++) {
+      await gateway.event({ eventType: "x" });
+      most = Math.max(most, gateway.counts.pending);
+    }
+    assert.equal(most, 200);
+    assert.equal((await gateway.flush()).accepted, 2000);
+  });
+
+  test("flush and close end at their deadlines; the counts are exact", async (t) => {
+    const { sink, gateway } = await setUp(t, { batch: { maxItems: 10 } });
+    sink.faults.push("hang", "hang");
+    for (let index = 0; index < 25; index++) gateway.event({ eventType: "x" });
+    gateway.metric("cpu", 1);
+    const flushed = await gateway.flush({ deadlineMs: 100 });
+    assert.equal(flushed.queued, 26);
+    assert.ok(flushed.pending >= 20);
+    const start = performance.now();
+    const counts = await gateway.close({ deadlineMs: 100 });
+    assert.ok(performance.now() - start < 1000);
+    assert.equal(counts.pending, 0);
+    const { accepted, dropped } = counts;
+    assert.equal(accepted + (dropped.closed ?? 0), 26);
+    assert.throws(() => gateway.event({ eventType: "x" }), { name: "GatewayClosedError" });
+  });
+
+  test("a hook that throws stops nothing", async () => {
+    const { code, stderr, stdout } = await run(`
+      process.on("uncaughtException", ({ message }) => console.log("uncaught:", message));
+      const gateway = createGateway({ endpoint: ENDPOINT, onOutcome() { throw new Error("mine"); } });
+      gateway.event({ eventType: "x" });
+      console.log((await gateway.close()).accepted);
+    `);
+    assert.equal(stdout, "uncaught: mine\n1\n", stderr);
+    assert.equal(code, 0);
+  });
+
+  test("in browsers over Connect and HTTP/1.1", async () => {
+    await using sink = new Sink();
+    const endpoint = await sink.start({ http1: true });
+    await using gateway = createWebGateway({ endpoint, apiKey: "evp_x", retry });
+    sink.faults.push("unavailable");
+    gateway.event({ eventType: "x" });
+    gateway.metric("cpu", 1);
+    assert.equal((await gateway.flush()).accepted, 2);
+  });
+});
+
+/** Runs a program in a process of its own against a sink. */
+async function run(program: string, faults: Fault[] = []) {
+  await using sink = new Sink();
+  const endpoint = await sink.start();
+  sink.faults.push(...faults);
+  const sdk = JSON.stringify(new URL("../sdk/src/index.ts", import.meta.url).href);
+  const source = `
+    import { createGateway, createClient } from ${sdk};
+    const ENDPOINT = ${JSON.stringify(endpoint)};
+    ${program}`;
+  const child = spawn(process.execPath, ["--input-type=module", "--eval", source]);
+  const killer = setTimeout(() => child.kill("SIGKILL"), 20_000);
+  let [stdout, stderr] = ["", ""];
+  child.stdout.on("data", (chunk) => {
+    stdout += chunk;
+  });
+  child.stderr.on("data", (chunk) => {
+    stderr += chunk;
+  });
+  const [code] = await once(child, "close");
+  clearTimeout(killer);
+  return { code, stdout, stderr, stored: sink.events.size };
+}
+
+describe("process", () => {
+  test("ends by itself after close()", async () => {
+    const { code, stdout, stderr } = await run(`
+      const gateway = createGateway({ endpoint: ENDPOINT });
+      gateway.event({ eventType: "x" });
+      await gateway.close();
+      const closed = performance.now();
+      process.on("exit", () => console.log(performance.now() - closed < 500));
+    `);
+    assert.equal(stdout, "true\n", stderr);
+    assert.equal(code, 0);
+  });
+
+  test("does not end before a flush is done, although nothing but back-off holds it", async () => {
+    const { stdout, stderr, stored } = await run(
+      `
+      const gateway = createGateway({ endpoint: ENDPOINT });
+      gateway.event({ eventType: "x" });
+      gateway.flush().then(({ accepted }) => console.log("flushed", accepted));
+    `,
+      ["unavailable for 150 ms", "unavailable for 150 ms"],
+    );
+    assert.equal(stdout, "flushed 1\n", stderr);
+    assert.equal(stored, 1);
+  });
+
+  test("without close() what is queued still goes out", async () => {
+    const { code, stored } = await run(`createGateway({ endpoint: ENDPOINT }).event({ eventType: "x" });`);
+    assert.equal(code, 0);
+    assert.equal(stored, 1);
+  });
+
+  test("without close() an outage does not hold it", async () => {
+    const { code, stdout, stored } = await run(
+      `
+      const gateway = createGateway({ endpoint: ENDPOINT, onRetry: () => console.log("retry") });
+      gateway.event({ eventType: "x" });
+    `,
+      Array.from({ length: 100 }, () => "unavailable for 150 ms" as const),
+    );
+    assert.equal(code, 0);
+    assert.equal(stdout, "retry\n");
+    assert.equal(stored, 0);
+  });
+
+  test("await using flushes", async () => {
+    const { stored, stderr } = await run(`
+      await using gateway = createGateway({ endpoint: ENDPOINT });
+      gateway.event({ eventType: "x" });
+    `);
+    assert.equal(stored, 1, stderr);
+  });
+});
