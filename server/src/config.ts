@@ -39,7 +39,8 @@ export interface Config {
   readonly port: number;
   /** Certificate and key files in PEM; without them the port is cleartext. */
   readonly tls: { readonly certFile: string; readonly keyFile: string } | undefined;
-  /** Browser origins that may call; `*` for all (credentials are headers, never cookies). Default all in development. */
+  /** Browser origins that may call; `*` for all (credentials are headers, never cookies).
+   * Default: all with the embedded database, none with an outside one. */
   readonly corsOrigins: readonly string[];
   /** pino's levels, in any case; `WARNING` and `CRITICAL` are understood. Default info. */
   readonly logLevel: string;
@@ -49,8 +50,6 @@ export interface Config {
   readonly databaseUrl: string | undefined;
   /** The owner's connection, where the service's own user is not the owner. */
   readonly migrationDatabaseUrl: string | undefined;
-  /** On the embedded default: open registration, demo tenant, codes in the log. */
-  readonly development: boolean;
   /** Slug of the tenant whose open reads need no credentials; undefined: none. */
   readonly publicTenant: string | undefined;
   /** Whether anyone may register a tenant. Default: open. */
@@ -134,7 +133,6 @@ export function envToConfig(env: Settings): Config {
     dataDir: resolve(env.PULSEWIRE_DATA_DIR ?? ".pulsewire"),
     databaseUrl: env.DATABASE_URL,
     migrationDatabaseUrl: env.PULSEWIRE_MIGRATION_DATABASE_URL,
-    development: embedded,
     publicTenant: env.PULSEWIRE_PUBLIC_TENANT ?? (embedded ? demoTenantSlug : undefined),
     registrationOpen: oneOf(env, "PULSEWIRE_REGISTRATION", ["open", "closed"]) !== "closed",
     auth: {

@@ -1,17 +1,14 @@
 /** The composition root: builds every resource once, in order, and closes them in reverse. */
 import { readFile } from "node:fs/promises";
 import type { Kysely } from "kysely";
-import type { ClientConfig } from "pg";
 import type { Logger } from "pino";
 import { type Credentials, createCredentials } from "./auth/credentials.ts";
 import { findTenantBySlug } from "./auth/store.ts";
 import { openTokens, type Tokens } from "./auth/tokens.ts";
 import type { Config } from "./config.ts";
-import { connectionFromUrl } from "./db/connection.ts";
-import { type EmbeddedDatabase, startEmbedded } from "./db/embedded.ts";
-import { migrate } from "./db/migrate.ts";
+import type { EmbeddedDatabase } from "./db/embedded.ts";
+import { openDatabase } from "./db/open.ts";
 import { ensurePartitions } from "./db/partitions.ts";
-import { assertConfined, createPool } from "./db/pool.ts";
 import type { Database } from "./db/schema.ts";
 import { withLookup } from "./db/tenant.ts";
 import { createEventIngest, type EventIngest } from "./ingestion/ingest.ts";
@@ -43,42 +40,24 @@ export interface Context {
   close(): Promise<void>;
 }
 
-/** What a test may put in place of the real thing. */
-export interface ContextOverrides {
-  /** A database that is there already, instead of the embedded one or `DATABASE_URL`. */
-  readonly connections?: { readonly owner: ClientConfig; readonly app: ClientConfig };
-}
-
 const partitionCheckMs = 6 * 3_600_000;
 
 /** Builds the context. What was built is closed again when a later step fails. */
-export async function createContext(
-  config: Config,
-  logger: Logger,
-  overrides: ContextOverrides = {},
-): Promise<Context> {
+export async function createContext(config: Config, logger: Logger): Promise<Context> {
   await using built = new AsyncDisposableStack();
   const tls = config.tls && {
     cert: await readFile(config.tls.certFile),
     key: await readFile(config.tls.keyFile),
   };
-  const connections = overrides.connections ?? outsideConnections(config);
-  const embedded = connections ? undefined : await startEmbedded({ dataDir: config.dataDir, logger });
-  if (embedded) built.defer(() => embedded.stop());
-  const owner = connections?.owner ?? (embedded as EmbeddedDatabase).connection("owner");
-  const app = connections?.app ?? (embedded as EmbeddedDatabase).connection("app");
-
-  await migrate(owner, {
+  const { databaseUrl, migrationDatabaseUrl, dataDir, limits } = config;
+  const { db, embedded, close } = await openDatabase({
     logger,
-    serviceUser: config.migrationDatabaseUrl ? userOf(config.databaseUrl) : undefined,
+    databaseUrl,
+    migrationDatabaseUrl,
+    dataDir,
+    limits: { maxConnections: limits.databaseConnections },
   });
-  const { pool, db } = createPool(app, {
-    logger,
-    limits: { maxConnections: config.limits.databaseConnections },
-  });
-  built.defer(() => db.destroy());
-  await assertConfined(pool);
-  await ensurePartitions(db, new Date());
+  built.defer(close);
   const partitions = setInterval(() => {
     ensurePartitions(db, new Date()).catch((err: unknown) =>
       logger.error({ err }, "no partitions could be made"),
@@ -111,18 +90,6 @@ export async function createContext(
   await context.findPublicTenant();
   const resources = built.move();
   return { ...context, close: () => resources.disposeAsync() };
-}
-
-function outsideConnections({ databaseUrl, migrationDatabaseUrl }: Config) {
-  if (!databaseUrl) return undefined;
-  return {
-    owner: connectionFromUrl(migrationDatabaseUrl ?? databaseUrl),
-    app: connectionFromUrl(databaseUrl),
-  };
-}
-
-function userOf(url: string | undefined): string | undefined {
-  return url && URL.canParse(url) ? decodeURIComponent(new URL(url).username) || undefined : undefined;
 }
 
 function anonymousIn(tenantId: string): Caller {

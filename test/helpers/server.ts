@@ -1,5 +1,6 @@
 import { createClient } from "@connectrpc/connect";
 import { createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-node";
+import type { ClientConfig } from "pg";
 import { envToConfig, type Settings } from "../../server/src/config.ts";
 import { type Context, createContext } from "../../server/src/context.ts";
 import { AuthService } from "../../server/src/gen/pulsewire/auth/v1/auth_service_pb.js";
@@ -35,9 +36,15 @@ export interface TestServer extends AsyncDisposable {
 export async function startTestServer(settings: Settings = {}): Promise<TestServer> {
   await using undo = new AsyncDisposableStack();
   const database = undo.use(await createTestDatabase());
-  const config = envToConfig({ HOST: "127.0.0.1", PORT: "0", PULSEWIRE_DRAIN_TIMEOUT: "5", ...settings });
-  const connections = { owner: database.connection("owner"), app: database.connection("app") };
-  const context = await createContext(config, testLogger, { connections });
+  const config = envToConfig({
+    HOST: "127.0.0.1",
+    PORT: "0",
+    DATABASE_URL: urlOf(database.connection("app")),
+    PULSEWIRE_MIGRATION_DATABASE_URL: urlOf(database.connection("owner")),
+    PULSEWIRE_DRAIN_TIMEOUT: "5",
+    ...settings,
+  });
+  const context = await createContext(config, testLogger);
   const server = createServer(context);
   undo.defer(() => server.drain());
   const { url, port } = await server.start();
@@ -48,8 +55,13 @@ export async function startTestServer(settings: Settings = {}): Promise<TestServ
   return { url, port, tenant, context, database, register, stop, [Symbol.asyncDispose]: stop };
 }
 
+function urlOf({ user, host, port, database }: ClientConfig): string {
+  return `postgres://${user}@${encodeURIComponent(host ?? "")}:${port}/${database}`;
+}
+
 const allScopes = Object.values(Scope).filter(
-  (scope): scope is Scope => typeof scope === "number" && scope !== Scope.UNSPECIFIED && scope !== Scope.PLATFORM_ADMIN,
+  (scope): scope is Scope =>
+    typeof scope === "number" && scope !== Scope.UNSPECIFIED && scope !== Scope.PLATFORM_ADMIN,
 );
 
 async function registerTenant(url: string, slug: string): Promise<TestTenant> {
@@ -58,7 +70,11 @@ async function registerTenant(url: string, slug: string): Promise<TestTenant> {
   const email = `owner@${slug}.example`;
   const password = `a password for ${slug}`;
   const registered = await auth.registerTenant({ name: slug, slug, contactEmail: email });
-  const { accessToken } = await auth.login({ email, password: registered.temporaryPassword, tenantSlug: slug });
+  const { accessToken } = await auth.login({
+    email,
+    password: registered.temporaryPassword,
+    tenantSlug: slug,
+  });
   const changed = await auth.changePassword(
     { currentPassword: registered.temporaryPassword, newPassword: password },
     { headers: { authorization: `Bearer ${accessToken}` } },
