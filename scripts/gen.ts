@@ -2,7 +2,14 @@
 import { execFileSync } from "node:child_process";
 import { layOutProtoDeps } from "./proto-deps.ts";
 
-layOutProtoDeps();
-for (const template of ["server/buf.gen.yaml", "sdk/buf.gen.yaml"]) {
-  execFileSync("buf", ["generate", "--template", template], { stdio: "inherit" });
+/** Writes the generated code of server and SDK below `folder`. The dependencies must have been laid out. */
+export function generate(folder: string): void {
+  for (const template of ["server/buf.gen.yaml", "sdk/buf.gen.yaml"]) {
+    execFileSync("buf", ["generate", "--template", template, "--output", folder], { stdio: "inherit" });
+  }
+}
+
+if (import.meta.main) {
+  layOutProtoDeps();
+  generate(".");
 }
