@@ -1,10 +1,11 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { describe, type TestContext, test } from "node:test";
+import { after, before, describe, type TestContext, test } from "node:test";
 import { Code, ConnectError, type ConnectRouter, type HandlerContext } from "@connectrpc/connect";
 import { ErrorInfoSchema, RetryInfoSchema } from "../sdk/src/gen/google/rpc/error_details_pb.js";
 import {
+  createClient,
   createGateway,
   type Event,
   type GatewayOptions,
@@ -13,6 +14,7 @@ import {
   MetricKind,
   MetricsService,
   OutcomeStatus,
+  type PulsewireError,
   type RetryNotice,
   type SeriesSamples,
   Severity,
@@ -20,6 +22,8 @@ import {
 } from "../sdk/src/index.ts";
 import { createGateway as createWebGateway } from "../sdk/src/web.ts";
 import { type ConnectServer, startConnectServer } from "./helpers/connect-server.ts";
+import { startProxy } from "./helpers/proxy.ts";
+import { startTestServer, type TestServer } from "./helpers/server.ts";
 
 /** What goes wrong with one call: before the work is done, or after it. */
 type Fault =
@@ -495,5 +499,136 @@ describe("process", () => {
       gateway.event({ eventType: "x" });
     `);
     assert.equal(stored, 1, stderr);
+  });
+});
+
+describe("on the real server", () => {
+  let real: TestServer;
+  let storeId: string;
+  before(async () => {
+    real = await startTestServer();
+    using client = createClient({ endpoint: real.url, apiKey: real.tenant.apiKey });
+    storeId = (await client.metrics.createStore({ name: "gateway" })).store?.id ?? "";
+  });
+  after(() => real?.stop());
+
+  /** What is stored, by event type. */
+  async function countStored(type: string): Promise<number> {
+    using client = createClient({ endpoint: real.url, apiKey: real.tenant.apiKey });
+    let count = 0;
+    for (let pageToken = ""; ; ) {
+      const page = await client.ingestion.listEvents({
+        filter: { eventTypes: [type] },
+        pageSize: 1000,
+        pageToken,
+      });
+      count += page.events.length;
+      pageToken = page.nextPageToken;
+      if (!pageToken) return count;
+    }
+  }
+  const open = (options: GatewayOptions & { endpoint?: string } = {}) =>
+    createGateway({ endpoint: real.url, apiKey: real.tenant.apiKey, storeId, retry, ...options });
+
+  for (const protocol of ["grpc", "connect", "grpc-web"] as const) {
+    test(`${protocol}: events and samples are stored as they were sent; a second run is all duplicates`, async () => {
+      const type = `round-trip-${protocol}`;
+      const start = Date.now() - 60_000;
+      for (const expected of ["accepted", "duplicate"] as const) {
+        await using gateway = createGateway({
+          endpoint: real.url,
+          apiKey: real.tenant.apiKey,
+          storeId,
+          protocol,
+        });
+        for (let index = 0; index < 1200; index++) {
+          gateway.event({
+            eventId: `${type}-${index}`,
+            eventType: type,
+            timestamp: start + index,
+            payload: { index, at: new Date(start) },
+          });
+        }
+        for (let index = 0; index < 300; index++) {
+          const options = { labels: { protocol }, unit: "percent", timestamp: start + index * 10 };
+          gateway.metric("cpu", index, options);
+        }
+        const { events, samples } = await gateway.flush();
+        assert.deepEqual([events.queued, events[expected]], [1200, 1200]);
+        assert.equal(samples.accepted, 300);
+      }
+      assert.equal(await countStored(type), 1200);
+      using client = createClient({ endpoint: real.url, apiKey: real.tenant.apiKey, protocol });
+      const { event } = await client.ingestion.getEvent({ eventId: `${type}-7` });
+      assert.deepEqual(event?.event?.payload, { index: 7, at: new Date(start).toISOString() });
+      const { series } = await client.metrics.querySamples({ storeId, name: "cpu", labels: { protocol } });
+      assert.equal(series.length, 1);
+      assert.equal(series[0]?.unit, "percent");
+      assert.deepEqual(
+        series[0]?.timestampsMs,
+        Array.from({ length: 300 }, (_, index) => start + index * 10),
+      );
+    });
+  }
+
+  test("each item has its own outcome", async () => {
+    await using gateway = open();
+    const timestamp = Date.now();
+    gateway.event({ eventId: "one", eventType: "outcome", timestamp });
+    gateway.event({ eventType: "" });
+    gateway.metric("cpu", 1);
+    gateway.metric("no name", 1);
+    await gateway.flush();
+    gateway.event({ eventId: "one", eventType: "outcome", timestamp });
+    gateway.event({ eventId: "one", eventType: "outcome", timestamp, title: "another" });
+    const { events, samples } = await gateway.flush();
+    assert.deepEqual([events.accepted, events.duplicate, events.conflict, events.rejected], [1, 1, 1, 1]);
+    assert.deepEqual([samples.accepted, samples.rejected], [1, 1]);
+  });
+
+  test("answers lost after the commit: reported as duplicates, stored once", async () => {
+    await using proxy = await startProxy(real.url);
+    await using gateway = open({ endpoint: proxy.url, batch: { maxItems: 100 } });
+    gateway.event({ eventType: "lost" });
+    await gateway.flush();
+    proxy.loseAnswers(500);
+    for (let index = 0; index < 200; index++) gateway.event({ eventType: "lost", payload: { index } });
+    const { events } = await gateway.flush();
+    assert.deepEqual([events.queued, events.accepted, events.duplicate], [201, 1, 200]);
+    assert.equal(await countStored("lost"), 201);
+  });
+
+  test("line down, then up: everything arrives once", async () => {
+    await using proxy = await startProxy(real.url);
+    await using gateway = open({ endpoint: proxy.url, batch: { maxItems: 100, maxDelayMs: 20 } });
+    for (let index = 0; index < 2000; index++) {
+      if (index === 500) await proxy.down();
+      if (index === 1500) await proxy.up();
+      if (index % 100 === 0) await sleep(20);
+      gateway.event({ eventType: "line", payload: { index } });
+    }
+    const { events } = await gateway.flush();
+    assert.equal(events.accepted + events.duplicate, 2000);
+    assert.equal(await countStored("line"), 2000);
+  });
+
+  test("a wrong key and a wrong password are told by reason", async () => {
+    using stranger = createClient({ endpoint: real.url, apiKey: "evp_wrong" });
+    await assert.rejects(stranger.metrics.listStores({}), { reason: "INVALID_API_KEY" });
+    using nobody = createClient({ endpoint: real.url });
+    await assert.rejects(nobody.metrics.listStores({}), { reason: "MISSING_CREDENTIALS" });
+    const { email, password, slug: tenantSlug } = real.tenant;
+    using wrong = createClient({ endpoint: real.url, login: { email, password: "wrong", tenantSlug } });
+    await assert.rejects(wrong.metrics.listStores({}), { reason: "INVALID_LOGIN" });
+    using right = createClient({ endpoint: real.url, login: { email, password, tenantSlug } });
+    assert.equal((await right.metrics.listStores({})).stores[0]?.name, "gateway");
+    await assert.rejects(
+      right.metrics.createStore({ name: "" }),
+      ({ code, reason, violations }: PulsewireError) => {
+        assert.deepEqual([code, reason], [Code.InvalidArgument, "INVALID_FIELD"]);
+        assert.equal(violations[0]?.field, "name");
+        return true;
+      },
+    );
   });
 });
