@@ -40,9 +40,13 @@ export async function createTestDatabase(options: { empty?: boolean } = {}): Pro
 
   let dropped: Promise<void> | undefined;
   const drop = () => {
-    dropped ??= dropDatabase(cluster, name, { app: app.pool, owner: owner.pool, superuser });
+    dropped ??= dropDatabase(cluster, name, { app: app.pool, owner: owner.pool, superuser }).finally(() => {
+      open.delete(name);
+      return stopOwnCluster();
+    });
     return dropped;
   };
+  open.set(name, drop);
   return { name, connection, app, owner, superuser, drop, [Symbol.asyncDispose]: drop };
 }
 
@@ -92,8 +96,10 @@ async function administer(cluster: TestCluster, statement: string): Promise<{ li
 }
 
 let own: Promise<OwnCluster> | undefined;
+const open = new Map<string, () => Promise<void>>();
+let testsAreOver = false;
 
-/** A file that is run by hand has no global set-up: it starts a cluster of its own and stops it at its end. */
+/** A file that is run by hand has no global set-up: it starts a cluster of its own. */
 async function findCluster(): Promise<TestCluster> {
   const given = process.env[clusterVariable];
   if (given !== undefined) return JSON.parse(given);
@@ -101,4 +107,22 @@ async function findCluster(): Promise<TestCluster> {
   return own;
 }
 
-after(async () => (await own)?.stop());
+/** Hooks run in the order of their registration, so the file's own, which drop databases, come after this one. */
+async function stopOwnCluster(): Promise<void> {
+  if (testsAreOver && open.size === 0) await (await own)?.stop();
+}
+
+after(async () => {
+  testsAreOver = true;
+  await stopOwnCluster();
+  setTimeout(dropForgotten, 5_000).unref();
+});
+
+/** A database that a test never drops must neither go unnoticed nor keep the process alive with its pools. */
+function dropForgotten(): void {
+  for (const [name, drop] of open) {
+    console.error(`The test database ${name} was never dropped`);
+    process.exitCode = 1;
+    drop().catch(console.error);
+  }
+}
