@@ -1,0 +1,96 @@
+import { Code, ConnectError } from "@connectrpc/connect";
+import type { Client } from "pg";
+import { type IngestionClient, send } from "./callers.ts";
+import type { Ledger } from "./ledger.ts";
+
+const pageSize = 1_000;
+const probes = 10;
+
+/**
+ * Checks a round after its fault: what was acknowledged is there once, what is unknown is there once or not at all,
+ * through the table and through the API alike.
+ */
+export async function verifyAcknowledged(
+  ledger: Ledger,
+  database: Client,
+  ingestion: IngestionClient,
+): Promise<void> {
+  const { rows } = await database.query<{ event_id: string; times: number; message: string }>(
+    `select event_id, count(*)::int as times, min(body ->> 'message') as message
+     from events where event_type = $1 group by event_id`,
+    [ledger.eventType],
+  );
+  const stored = new Map(rows.map((row) => [row.event_id, row]));
+  for (const { event_id, times, message } of rows) {
+    const sent = ledger.events.get(event_id);
+    ledger.expect(sent !== undefined, `${event_id} is stored and was never sent`);
+    ledger.expect(times === 1, `${event_id} is stored ${times} times`);
+    ledger.expect(message === sent?.message, `${event_id} is stored with another body`);
+  }
+  for (const { eventId } of ledger.acknowledged) {
+    ledger.expect(stored.has(eventId), `${eventId} was acknowledged and is lost`);
+  }
+  for (const call of ledger.calls) {
+    const there = call.events.filter(({ eventId }) => stored.has(eventId)).length;
+    ledger.expect(there === 0 || there === call.events.length, "a call is stored in part");
+  }
+
+  const listed = await listAll(ledger.eventType, ingestion);
+  ledger.expect(listed.length === new Set(listed).size, "ListEvents gives an event twice");
+  ledger.expect(listed.length === rows.length, `ListEvents gives ${listed.length} of ${rows.length} events`);
+  ledger.expect(
+    listed.every((id) => stored.has(id)),
+    "ListEvents gives an event that is not stored",
+  );
+  for (const { eventId } of [...ledger.acknowledged.slice(-probes), ...ledger.unknown.slice(-probes)]) {
+    const found = await ingestion.getEvent({ eventId }).then(
+      ({ event }) => event?.event?.eventId === eventId,
+      (error: unknown) => {
+        if (ConnectError.from(error).code !== Code.NotFound) throw error;
+        return false;
+      },
+    );
+    ledger.expect(found === stored.has(eventId), `GetEvent and the table disagree about ${eventId}`);
+  }
+}
+
+async function listAll(eventType: string, ingestion: IngestionClient): Promise<string[]> {
+  const ids: string[] = [];
+  let pageToken = "";
+  do {
+    const page = await ingestion.listEvents({ filter: { eventTypes: [eventType] }, pageSize, pageToken });
+    for (const { event } of page.events) ids.push(event?.eventId ?? "");
+    pageToken = page.nextPageToken;
+  } while (pageToken);
+  return ids;
+}
+
+/** Sends the calls without an answer again. Returns how many events turn out to have been stored before. */
+export async function sendUnknownAgain(ledger: Ledger, ingestion: IngestionClient): Promise<number> {
+  const unanswered = ledger.calls.filter(({ answered }) => !answered);
+  const unknown = new Set(ledger.unknown);
+  for (const call of unanswered) await send(ingestion, ledger, call);
+  return [...unknown].filter(({ answers }) => !answers.includes("accepted")).length;
+}
+
+/** When everything was sent again: each event of all rounds has one row and one key. */
+export async function verifyTotals(
+  ledgers: readonly Ledger[],
+  current: Ledger,
+  database: Client,
+): Promise<void> {
+  const { rows } = await database.query<{ events: number; keys: number; ids: number; single: number }>(
+    `select (select count(*)::int from events) as events, (select count(*)::int from event_keys) as keys,
+       (select count(distinct event_id)::int from events) as ids,
+       (select count(*)::int from events e
+          full join event_keys k on k.tenant_id = e.tenant_id and k.event_row = e.id
+          where e.id is null or k.key is null) as single`,
+  );
+  const sent = ledgers.reduce((sum, ledger) => sum + ledger.events.size, 0);
+  const [found] = rows;
+  current.expect(current.unknown.length === 0, `${current.unknown.length} events got no answer at all`);
+  current.expect(found?.events === sent, `${found?.events} events are stored, ${sent} were sent`);
+  current.expect(found?.ids === sent, `${found?.ids} event ids are stored, ${sent} were sent`);
+  current.expect(found?.keys === sent, `${found?.keys} keys are stored, ${sent} were sent`);
+  current.expect(found?.single === 0, `${found?.single} events without a key or keys without an event`);
+}
