@@ -1,4 +1,12 @@
 /** What both entries export. */
+export {
+  durationFromMs,
+  durationMs,
+  timestampDate,
+  timestampFromDate,
+  timestampFromMs,
+  timestampMs,
+} from "@bufbuild/protobuf/wkt";
 export { Code } from "@connectrpc/connect";
 export type { RetryNotice } from "./batcher.ts";
 export type { ClientOptions, PulsewireClient } from "./client.ts";
