@@ -7,7 +7,8 @@ import { fromRecord } from "./record.ts";
 
 /**
  * Makes events of the lines of one file. The same line makes the same event in every run, so that the server knows
- * it again: its id is a hash of file, line number and text, and a line without a time has that of the line before.
+ * it again: its id is a hash of all that it says, with file and line, and a line without a time has that of the
+ * line before.
  */
 export class LineReader {
   readonly #file: string;
@@ -26,13 +27,8 @@ export class LineReader {
     const record = parseRecord(text);
     const parsed = record ? fromRecord(record, this.#program) : parseLogLine(text, this.#program);
     this.#time = parsed.timestamp ?? this.#time;
-    const where = { file: this.#file, line: number };
-    return {
-      ...parsed,
-      eventId: parsed.eventId ?? hash(`${this.#file}\n${number}\n${text}`),
-      timestamp: this.#time,
-      metadata: where,
-    };
+    const event = { ...parsed, timestamp: this.#time, metadata: { file: this.#file, line: number } };
+    return { ...event, eventId: parsed.eventId ?? hash(JSON.stringify(event)) };
   }
 }
 

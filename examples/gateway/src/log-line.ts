@@ -17,7 +17,8 @@ const tag = /^(?:[^\s:]+ )?([A-Za-z][\w./-]*?)(?:\[\d+\])?: /;
  */
 export function parseLogLine(line: string, program: string): ParsedEvent {
   const { timestamp, rest } = parseTime(line);
-  const name = timestamp === undefined ? program : (tag.exec(rest)?.[1] ?? program);
+  const tagged = timestamp === undefined ? undefined : tag.exec(rest)?.[1];
+  const name = tagged === undefined || toSeverity(tagged) ? program : tagged;
   const words = rest.split(/\s+/, 4).map((word) => word.replace(/^[[(<]+|[\])>:,]+$/g, ""));
   const level = words.find((word) => toSeverity(word) !== undefined);
   const severity = toSeverity(level);
