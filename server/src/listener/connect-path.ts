@@ -2,18 +2,22 @@ import type { Readable } from "node:stream";
 import type { ContextValues } from "@connectrpc/connect";
 import type { UniversalHandler } from "@connectrpc/connect/protocol";
 import { universalRequestFromNodeRequest, universalResponseToNodeResponse } from "@connectrpc/connect-node";
+import { hasArrived, readToEnd } from "./body.ts";
 import type { HttpRequest, HttpResponse } from "./http.ts";
 
-/** Takes a call through connect-node. */
+/** Takes a call through connect-node; fails if the request cannot be understood or its answer not be delivered. */
 export async function callConnect(
   method: UniversalHandler,
   req: HttpRequest,
   res: HttpResponse,
-  contextValues: ContextValues | undefined,
+  contextValues: ((req: HttpRequest) => ContextValues) | undefined,
+  discardTimeoutMs: number,
 ): Promise<void> {
-  const request = universalRequestFromNodeRequest(req, res, undefined, contextValues);
+  const request = universalRequestFromNodeRequest(req, res, undefined, contextValues?.(req));
   // connect-node's own body destroys the request when a handler stops reading early. On HTTP/1.1 that closes the
   // connection before the answer, for example "message too large", is on its way.
   const body = (req as Readable).iterator({ destroyOnReturn: false }) as AsyncIterable<Uint8Array>;
-  await universalResponseToNodeResponse(await method({ ...request, body }), res);
+  const response = await method({ ...request, body });
+  if (!("stream" in req) && !hasArrived(req)) await readToEnd(req, discardTimeoutMs);
+  await universalResponseToNodeResponse(response, res);
 }

@@ -68,17 +68,24 @@ export function createRpcHandler(options: RpcHandlerOptions): HttpHandler {
       writeError(req, res, shutdownError(shutdownSignal));
       return;
     }
-    const refusal =
-      method === undefined ? refuseUnknown(path, methods) : refuseUnfit(req, method, compressions);
-    if (method === undefined || refusal !== undefined) {
-      if (refusal !== undefined) writeError(req, res, refusal.error, refusal.options);
+    if (method === undefined) {
+      const refusal = refuseUnknown(path, methods);
+      writeError(req, res, refusal.error, refusal.options);
+      return;
+    }
+    const refusal = refuseUnfit(req, method, compressions);
+    if (refusal !== undefined) {
+      writeError(req, res, refusal.error, refusal.options);
       return;
     }
     const kind = method.method.methodKind;
     if (kind === "client_streaming" || kind === "bidi_streaming") allowLongBody(req);
-    callConnect(method, req, res, options.contextValues?.(req)).catch((error: unknown) => {
-      if (ConnectError.from(error).code !== Code.Aborted)
-        logger.debug({ err: error, path }, "call was cut off");
+    callConnect(method, req, res, options.contextValues, limits.discardTimeoutMs).catch((error: unknown) => {
+      logger.debug({ err: error, path }, "call ended without a whole answer");
+      if (res.headersSent || res.destroyed) return;
+      // connect-node takes the host for granted; nothing else may fail before it answers.
+      const message = `the request names no valid host: ${req.headers.host ?? "none"}`;
+      writeError(req, res, new ConnectError(message, Code.InvalidArgument));
     });
   };
 }

@@ -2,12 +2,15 @@ import { createServer as createHttp1Server } from "node:http";
 import { createServer as createHttp2Server } from "node:http2";
 import { type AddressInfo, createServer as createNetServer, type Server, type Socket } from "node:net";
 import { createServer as createTlsServer, type TLSSocket } from "node:tls";
+import { Code, ConnectError } from "@connectrpc/connect";
 import type { Logger } from "pino";
+import { cutOff } from "./body.ts";
 import type { HttpHandler, HttpRequest, HttpResponse } from "./http.ts";
 import { type ListenerLimits, listenerLimits } from "./limits.ts";
 import { followRequests } from "./requests.ts";
 import { followSessions } from "./sessions.ts";
 import { sniff } from "./sniff.ts";
+import { writeError } from "./write-error.ts";
 
 export type { ListenerLimits } from "./limits.ts";
 export { listenerLimits } from "./limits.ts";
@@ -69,7 +72,13 @@ export function createListener(options: ListenerOptions): Listener {
 
   function onRequest(req: HttpRequest, res: HttpResponse): void {
     requests.track(req, res);
-    handler(req, res);
+    try {
+      handler(req, res);
+    } catch (error) {
+      logger.error({ err: error, url: req.url }, "handler failed");
+      if (res.headersSent) cutOff(req);
+      else writeError(req, res, new ConnectError("internal error", Code.Internal));
+    }
   }
 
   const h1 = createHttp1Server(
@@ -110,7 +119,13 @@ export function createListener(options: ListenerOptions): Listener {
   };
   function serve(socket: Socket, protocol: "h1" | "h2"): void {
     if (draining) socket.destroy();
-    else (protocol === "h2" ? h2 : h1).emit("connection", socket);
+    else if (protocol === "h2") h2.emit("connection", socket);
+    else {
+      h1.emit("connection", socket);
+      // Node's HTTP/1.1 parser reads TLS beneath the stream, past its own pause after a large answer, and then fails
+      // ("Parse Error: Paused"). A listener for data makes it read the stream.
+      if (tls !== undefined) socket.on("data", () => {});
+    }
   }
   const server: Server =
     tls === undefined

@@ -1,7 +1,7 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
-import type { Http2ServerRequest, Http2ServerResponse } from "node:http2";
-import { constants } from "node:http2";
+import type { Http2ServerResponse } from "node:http2";
 import { Code, ConnectError } from "@connectrpc/connect";
+import { cutOff, discardBody, hasArrived } from "./body.ts";
 import type { HttpRequest, HttpResponse } from "./http.ts";
 import type { ListenerLimits } from "./limits.ts";
 import { writeError } from "./write-error.ts";
@@ -80,37 +80,16 @@ export function followRequests(
 
 function ignore(): void {}
 
-function hasArrived(req: HttpRequest): boolean {
-  return req.complete || ("stream" in req && (req as Http2ServerRequest).stream.endAfterHeaders);
-}
-
 function closeAfter(res: HttpResponse): void {
   if (!("stream" in res)) (res as ServerResponse).shouldKeepAlive = false;
 }
 
 function refuseSlowBody(req: HttpRequest, res: HttpResponse, timeoutMs: number): void {
   if (res.headersSent) {
-    if (!res.writableEnded) destroy(req);
+    if (!res.writableEnded) cutOff(req);
     return;
   }
   closeAfter(res);
   const message = `the request body did not arrive within ${timeoutMs} ms`;
   writeError(req, res, new ConnectError(message, Code.DeadlineExceeded), { httpStatus: 408 });
-}
-
-function discardBody(req: HttpRequest, timeoutMs: number): void {
-  if ("stream" in req) {
-    (req as Http2ServerRequest).stream.close(constants.NGHTTP2_NO_ERROR);
-    return;
-  }
-  // Closing at once would reset the connection, and the client could lose the answer it has not read yet.
-  const timer = setTimeout(() => destroy(req), timeoutMs).unref();
-  req.once("close", () => clearTimeout(timer));
-  req.once("end", () => clearTimeout(timer));
-  req.resume();
-}
-
-function destroy(req: HttpRequest): void {
-  if ("stream" in req) (req as Http2ServerRequest).stream.close(constants.NGHTTP2_CANCEL);
-  else (req as IncomingMessage).socket.destroy();
 }
