@@ -36,6 +36,16 @@ export interface TestServer extends AsyncDisposable {
 export async function startTestServer(settings: Settings = {}): Promise<TestServer> {
   await using undo = new AsyncDisposableStack();
   const database = undo.use(await createTestDatabase());
+  const { url, port, context } = undo.use(await serve(database, settings));
+  const register = (slug: string) => registerTenant(url, slug);
+  const tenant = await register("first");
+  const running = undo.move();
+  const stop = () => running.disposeAsync();
+  return { url, port, tenant, context, database, register, stop, [Symbol.asyncDispose]: stop };
+}
+
+/** Starts a server on a database that is there already. */
+export async function serve(database: TestDatabase, settings: Settings = {}) {
   const config = envToConfig({
     HOST: "127.0.0.1",
     PORT: "0",
@@ -46,13 +56,8 @@ export async function startTestServer(settings: Settings = {}): Promise<TestServ
   });
   const context = await createContext(config, testLogger);
   const server = createServer(context);
-  undo.defer(() => server.drain());
   const { url, port } = await server.start();
-  const register = (slug: string) => registerTenant(url, slug);
-  const tenant = await register("first");
-  const running = undo.move();
-  const stop = () => running.disposeAsync();
-  return { url, port, tenant, context, database, register, stop, [Symbol.asyncDispose]: stop };
+  return { url, port, context, [Symbol.asyncDispose]: () => server.drain() };
 }
 
 function urlOf({ user, host, port, database }: ClientConfig): string {

@@ -1,5 +1,6 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { durationMs, timestampDate, timestampFromDate } from "@bufbuild/protobuf/wkt";
+import { classifyDatabaseError } from "../db/sqlstate.ts";
 import type { TenantTransaction } from "../db/tenant.ts";
 import {
   Aggregation,
@@ -68,6 +69,8 @@ export async function answerQuery(
       stepMs,
       aggregation,
       maxPoints,
+    }).catch((error: unknown) => {
+      throw classifyDatabaseError(error)?.sqlstate === numericOutOfRange ? outOfRange() : error;
     });
     if (points.length > maxPoints) {
       throw invalidField(
@@ -87,6 +90,16 @@ export async function answerQuery(
     start: timestampFromDate(start),
     end: timestampFromDate(end),
   };
+}
+
+const numericOutOfRange = "22003";
+
+function outOfRange() {
+  return invalidField(
+    "aggregation",
+    "the result is beyond the range of a double; ask for max or last",
+    "range",
+  );
 }
 
 interface Group {

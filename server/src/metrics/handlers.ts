@@ -85,7 +85,7 @@ export function metricsHandlers({
     },
 
     async listStores({ pageSize, pageToken, nameContains, state }, context) {
-      const { tenantId } = callerOf(context);
+      const { tenantId, storeIds } = callerOf(context);
       if (state) {
         throw failure(ErrorReason.NOT_IMPLEMENTED, "stores cannot be filtered by state on this server yet");
       }
@@ -93,7 +93,7 @@ export function metricsHandlers({
       const [after] = pageToken ? decodeCursor(pageToken, identity, 1) : [];
       const limit = pageSize || defaultPageSize;
       const rows = await withTenant(db, tenantId, (trx) =>
-        store.listStores(trx, tenantId, nameContains, limit + 1, after),
+        store.listStores(trx, tenantId, nameContains, storeIds, limit + 1, after),
       );
       const page = rows.slice(0, limit);
       const last = rows.length > limit ? page.at(-1) : undefined;

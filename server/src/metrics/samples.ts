@@ -86,7 +86,7 @@ function readPlain(sample: Sample, index: number, rules: SampleRules): SampleIte
     plain: true,
     series: seriesKey(sample, rules),
     timestampsMs: [timestamp],
-    values: [sample.value],
+    values: [withoutSubnormal(sample.value)],
   };
 }
 
@@ -97,8 +97,15 @@ function readPacked(packed: SeriesSamples, index: number, rules: SampleRules): S
     plain: false,
     series: seriesKey(packed, rules),
     timestampsMs: packed.offsetsMs.map((offset) => base + offset),
-    values: packed.values,
+    values: packed.values.map(withoutSubnormal),
   };
+}
+
+const leastNormal = 2 ** -1022;
+
+/** PostgreSQL refuses arithmetic whose result underflows, as it can only with subnormal numbers. */
+function withoutSubnormal(value: number): number {
+  return Math.abs(value) < leastNormal ? 0 : value;
 }
 
 function checkPacked(packed: SeriesSamples, item: SampleItem, rules: SampleRules): FieldViolation[] {

@@ -24,11 +24,12 @@ export function getStore(
     .executeTakeFirst();
 }
 
-/** A page of stores by name, after the name `after`. */
+/** A page of stores by name, after the name `after`; of `onlyIds` alone unless that is empty. */
 export function listStores(
   trx: TenantTransaction,
   tenantId: string,
   nameContains: string,
+  onlyIds: readonly string[],
   limit: number,
   after: string | undefined,
 ): Promise<StoreRow[]> {
@@ -39,6 +40,7 @@ export function listStores(
     .orderBy("name")
     .limit(limit);
   if (nameContains) select = select.where(sql<boolean>`position(${nameContains} in name) > 0`);
+  if (onlyIds.length > 0) select = select.where("id", "in", onlyIds);
   if (after !== undefined) select = select.where("name", ">", after);
   return select.execute();
 }

@@ -28,7 +28,7 @@ export declare type Sample = Message<"pulsewire.metrics.v1.Sample"> & {
   name: string;
 
   /**
-   * The value; finite.
+   * The value; finite. What is nearer to 0 than 2.2e-308 is stored as 0.
    *
    * @generated from field: double value = 2;
    */
