@@ -1,8 +1,8 @@
 /** The process: settings, signals, exit codes. No other file touches `process`, but for what is passed on from here. */
 import { pino } from "pino";
-import { ConfigError, envToConfig, readEnv } from "./config.ts";
+import { envToConfig, readEnv } from "./config.ts";
 import { createContext } from "./context.ts";
-import { EmbeddedDatabaseError, writeServerFile } from "./db/embedded.ts";
+import { writeServerFile } from "./db/embedded.ts";
 import { prepareDemo } from "./demo.ts";
 import { greeting } from "./greeting.ts";
 import { createServer } from "./server.ts";
@@ -53,9 +53,8 @@ async function main(): Promise<void> {
   }
 }
 
-/** What a person can act on is said in a sentence; everything else with its stack. */
+/** What a person can act on is said in a sentence; what looks like our own mistake, with its stack. */
 function explain(error: unknown): string {
-  if (error instanceof ConfigError || error instanceof EmbeddedDatabaseError) return error.message;
   const { code, address, port, message, stack } = error as NodeJS.ErrnoException & {
     address?: string;
     port?: number;
@@ -66,7 +65,8 @@ function explain(error: unknown): string {
     return `no permission to listen on port ${port}; set PORT above 1023`;
   if (code === "ECONNREFUSED" || code === "ENOTFOUND")
     return `DATABASE_URL: the database cannot be reached (${message})`;
-  return stack ?? message ?? String(error);
+  const ours = error instanceof TypeError || error instanceof ReferenceError || !(error instanceof Error);
+  return ours ? (stack ?? String(error)) : message;
 }
 
 main().catch((error: unknown) => {
