@@ -26,10 +26,22 @@ import { testLogger as logger } from "./helpers/cluster.ts";
 
 const isRoot = process.getuid?.() === 0;
 
+/** Undoes in reverse order, as `t.after` does not: a database must end before its folder is removed. */
+function undoOf(t: TestContext): AsyncDisposableStack {
+  let undo = undoStacks.get(t);
+  if (!undo) {
+    undo = new AsyncDisposableStack();
+    undoStacks.set(t, undo);
+    t.after(() => undo?.disposeAsync());
+  }
+  return undo;
+}
+const undoStacks = new WeakMap<TestContext, AsyncDisposableStack>();
+
 /** mkdtemp makes a 0700 folder, so each of these tests, when run by root, is one below a folder that only root may enter. */
 async function makeFolder(t: TestContext): Promise<string> {
   const folder = await mkdtemp(path.join(os.tmpdir(), "pulsewire-embedded-"));
-  t.after(() => rm(folder, { recursive: true, force: true }));
+  undoOf(t).defer(() => rm(folder, { recursive: true, force: true }));
   return folder;
 }
 
@@ -39,7 +51,7 @@ async function start(
   options: Partial<EmbeddedOptions> = {},
 ): Promise<EmbeddedDatabase> {
   const embedded = await startEmbedded({ dataDir, logger, ...options });
-  t.after(() => embedded.stop());
+  undoOf(t).defer(embedded.stop);
   return embedded;
 }
 
@@ -68,7 +80,7 @@ interface Outcome {
 function spawnServer(t: TestContext, dataDir: string): { child: ChildProcess; outcome: Promise<Outcome> } {
   const script = path.join(import.meta.dirname, "helpers/embedded-process.ts");
   const child = spawn(process.execPath, [script, dataDir], { stdio: ["ignore", "pipe", "inherit"] });
-  t.after(async () => {
+  undoOf(t).defer(async () => {
     if (child.exitCode !== null || child.signalCode !== null) return;
     child.kill("SIGTERM");
     await once(child, "exit");
@@ -201,6 +213,7 @@ describe("embedded PostgreSQL", () => {
     );
     if (isRoot) return; // may write anywhere
     await chmod(folder, 0o500);
+    undoOf(t).defer(() => chmod(folder, 0o700));
     for (const dataDir of [folder, path.join(folder, "data")]) {
       await assert.rejects(startEmbedded({ dataDir, logger }), failsWith("not_writable", /EACCES/));
     }
@@ -271,10 +284,9 @@ describe("embedded PostgreSQL", () => {
     assert.equal(existsSync(draft), false);
 
     // After a reboot, or in the next container, the recorded pid may be any program's.
-    await writeFile(
-      path.join(pgdataIn(dataDir), "postmaster.pid"),
-      `${process.ppid}\n${pgdataIn(dataDir)}\n`,
-    );
+    const lock = `${process.ppid}\n${pgdataIn(dataDir)}\n`;
+    await writeFile(path.join(pgdataIn(dataDir), "postmaster.pid"), lock);
+    await writeFile(path.join(dataDir, "run/.s.PGSQL.5432.lock"), lock);
     writeServerFile(dataDir, { pid: 1, endpoint: "http://127.0.0.1:8080" });
     await start(t, dataDir);
   });
