@@ -53,7 +53,7 @@ export function refuseUnfit(
   }
   const type = req.headers["content-type"];
   if (verb === "POST" && !served(handler, type)) return refuseContentType(handler, type);
-  const name = encodingHeader[errorForm(type)];
+  const [name, acceptName] = encodingHeaders[errorForm(type)];
   const encoding = req.headers[name];
   if (typeof encoding !== "string" || encoding === "identity") return undefined;
   if (compressions.some((c) => c.name === encoding)) return undefined;
@@ -63,18 +63,18 @@ export function refuseUnfit(
       `${name} "${clip(encoding)}" is not served: use ${accepted} or none`,
       Code.Unimplemented,
     ),
-    options: { headers: { [name.replace("encoding", "accept-encoding")]: accepted } },
+    options: { headers: { [acceptName]: accepted } },
   };
 }
 
 // What all clients make of the statuses 405 and 415, so the body says the same.
 const codeOfStatus = Code.Unknown;
 
-const encodingHeader: Record<ErrorForm, string> = {
-  grpc: "grpc-encoding",
-  "grpc-web": "grpc-encoding",
-  "connect-stream": "connect-content-encoding",
-  http: "content-encoding",
+const encodingHeaders: Record<ErrorForm, [encoding: string, accepted: string]> = {
+  grpc: ["grpc-encoding", "grpc-accept-encoding"],
+  "grpc-web": ["grpc-encoding", "grpc-accept-encoding"],
+  "connect-stream": ["connect-content-encoding", "connect-accept-encoding"],
+  http: ["content-encoding", "accept-encoding"],
 };
 
 // The text form of gRPC-Web is accepted by the matcher, but no handler serves it.
