@@ -22,7 +22,7 @@ import { errorFromJsonBytes } from "@connectrpc/connect/protocol-connect";
 import { findTrailerError } from "@connectrpc/connect/protocol-grpc";
 import { trailerFlag, trailerParse } from "@connectrpc/connect/protocol-grpc-web";
 import { generateKeyPair, importJWK, type JWK, SignJWT, UnsecuredJWT } from "jose";
-import { apiKeyPrefix, hashApiKey, newApiKey } from "../server/src/auth/api-keys.ts";
+import { apiKeyPrefix, hashApiKey, newApiKey } from "../server/src/auth/keys/secret.ts";
 import { BadRequestSchema, ErrorInfoSchema } from "../server/src/gen/google/rpc/error_details_pb.js";
 import { AuthService } from "../server/src/gen/pulsewire/auth/v1/auth_service_pb.js";
 import type { ErrorReason } from "../server/src/gen/pulsewire/common/v1/error_reason_pb.js";
@@ -182,13 +182,13 @@ async function assertRefused(refusal: Refusal): Promise<void> {
     assert.equal(Code[error.code], Code[refusal.code], seen);
     const overHttp = wire === "Connect" || wire === "JSON";
     assert.equal(status, overHttp ? (refusal.status ?? statuses[refusal.code]) : 200, seen);
-    assert.match(error.rawMessage, refusal.says, wire);
-    assert.doesNotMatch(text, inside, wire);
+    assert.match(error.rawMessage, refusal.says, seen);
+    assert.doesNotMatch(text, inside, seen);
 
     const [info] = error.findDetails(ErrorInfoSchema);
     assert.equal(info?.reason, refusal.reason, seen);
-    if (refusal.reason) assert.equal(info?.domain, "pulsewire", wire);
-    assert.deepEqual({ ...info?.metadata, ...refusal.metadata }, { ...info?.metadata }, wire);
+    if (refusal.reason) assert.equal(info?.domain, "pulsewire", seen);
+    assert.deepEqual({ ...info?.metadata, ...refusal.metadata }, { ...info?.metadata }, seen);
     const violations = error.findDetails(BadRequestSchema).flatMap(({ fieldViolations }) => fieldViolations);
     const fields = refusal.fields ?? [];
     assert.deepEqual(
@@ -198,8 +198,8 @@ async function assertRefused(refusal: Refusal): Promise<void> {
     );
     for (const [index, { reason, description }] of violations.entries()) {
       const [, rule, says] = fields[index] as FieldRefusal;
-      assert.match(reason, typeof rule === "string" ? new RegExp(`^${RegExp.escape(rule)}$`) : rule, wire);
-      assert.match(description, says, wire);
+      assert.match(reason, typeof rule === "string" ? new RegExp(`^${RegExp.escape(rule)}$`) : rule, seen);
+      assert.match(description, says, seen);
     }
   }
   assert.deepEqual(await countRows(), stored);
