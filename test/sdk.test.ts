@@ -1,4 +1,6 @@
 import assert from "node:assert/strict";
+import { globSync, readFileSync } from "node:fs";
+import path from "node:path";
 import { describe, test } from "node:test";
 import { Code, ConnectError, type ConnectRouter, type HandlerContext } from "@connectrpc/connect";
 import { Batcher, type BatcherOptions } from "../sdk/src/batcher.ts";
@@ -135,6 +137,14 @@ describe("retry", () => {
     assert.equal(await sleep(60_000, { signal: abort.signal }), false);
     assert.equal(await sleep(1, { ref: true }), true);
   });
+});
+
+test("every file of the contract is exported", () => {
+  const src = path.join(import.meta.dirname, "../sdk/src");
+  const messages = readFileSync(path.join(src, "messages.ts"), "utf8");
+  for (const file of globSync("gen/pulsewire/**/*_pb.js", { cwd: src })) {
+    assert.ok(messages.includes(`"./${file.replaceAll(path.sep, "/")}"`), file);
+  }
 });
 
 test("UUIDv7: version, variant, time and uniqueness", () => {

@@ -68,8 +68,11 @@ export function packEvent(input: EventInput): PackedEvent {
     ...(metadata && { metadata: toJsonObject(metadata) }),
     ...(payload && { payload: toJsonObject(payload) }),
   });
-  return { id: eventId, bytes: new BinaryWriter().bytes(toBinary(EventSchema, message)).finish() };
+  return { id: eventId, bytes: framer.bytes(toBinary(EventSchema, message)).finish() };
 }
+
+/** Used again and again, for each new one allocates a buffer; finish() leaves it empty. */
+const framer = new BinaryWriter();
 
 /** The request for a batch; with `sentAt`, so that the server can correct a clock that is wrong. */
 export function toIngestRequest(events: PackedEvent[]): IngestEventsRequest {
