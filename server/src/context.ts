@@ -3,7 +3,7 @@ import { readFile } from "node:fs/promises";
 import type { Kysely } from "kysely";
 import type { Logger } from "pino";
 import { type Credentials, createCredentials } from "./auth/credentials.ts";
-import { findTenantBySlug } from "./auth/store.ts";
+import { findTenantBySlug } from "./auth/tenants/store.ts";
 import { openTokens, type Tokens } from "./auth/tokens.ts";
 import type { Config } from "./config.ts";
 import type { EmbeddedDatabase } from "./db/embedded.ts";

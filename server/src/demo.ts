@@ -1,10 +1,13 @@
 /** The demo tenant of the embedded default: made once, its credentials kept readable by the owner of the folder only. */
 import { readFileSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { apiKeyPrefix, hashApiKey, newApiKey } from "./auth/api-keys.ts";
+import { newResourceId } from "./auth/ids.ts";
+import { apiKeyPrefix, hashApiKey, newApiKey } from "./auth/keys/secret.ts";
+import { insertApiKey } from "./auth/keys/store.ts";
 import { hashPassword, temporaryPassword } from "./auth/passwords.ts";
 import { scopesOfRole } from "./auth/roles.ts";
-import * as store from "./auth/store.ts";
+import { findTenantBySlug, insertTenant } from "./auth/tenants/store.ts";
+import { insertUser } from "./auth/users/store.ts";
 import { demoTenantSlug } from "./config.ts";
 import type { Context } from "./context.ts";
 import { withLookup, withTenant } from "./db/tenant.ts";
@@ -29,9 +32,7 @@ export async function prepareDemo(context: Context, endpoint: string): Promise<D
   const file = join(context.config.dataDir, "demo.json");
   const kept = readCredentials(file);
   const tenantSlug = demoTenantSlug;
-  const tenant = await withLookup(context.db, { tenantSlug }, (trx) =>
-    store.findTenantBySlug(trx, tenantSlug),
-  );
+  const tenant = await withLookup(context.db, { tenantSlug }, (trx) => findTenantBySlug(trx, tenantSlug));
   if (tenant && !kept) return undefined;
   const credentials = { ...(kept ?? newCredentials()), endpoint };
   // Before the tenant is made, so that a crash in between leaves no tenant without credentials.
@@ -47,11 +48,11 @@ function newCredentials(): Omit<DemoCredentials, "endpoint"> {
 
 async function makeTenant({ db }: Context, { email, password, apiKey }: DemoCredentials): Promise<void> {
   const passwordHash = await hashPassword(password);
-  const tenantId = store.newResourceId();
-  const ownerId = store.newResourceId();
+  const tenantId = newResourceId();
+  const ownerId = newResourceId();
   await withTenant(db, tenantId, async (trx) => {
-    await store.insertTenant(trx, { id: tenantId, slug: demoTenantSlug, name: "Demo", contact_email: email });
-    await store.insertUser(trx, {
+    await insertTenant(trx, { id: tenantId, slug: demoTenantSlug, name: "Demo", contact_email: email });
+    await insertUser(trx, {
       tenant_id: tenantId,
       id: ownerId,
       email,
@@ -59,9 +60,9 @@ async function makeTenant({ db }: Context, { email, password, apiKey }: DemoCred
       password_hash: passwordHash,
       role: "OWNER",
     });
-    await store.insertApiKey(trx, {
+    await insertApiKey(trx, {
       tenant_id: tenantId,
-      id: store.newResourceId(),
+      id: newResourceId(),
       name: "demo",
       key_prefix: apiKeyPrefix(apiKey),
       key_hash: hashApiKey(apiKey),

@@ -8,9 +8,9 @@ import { ErrorReason } from "../gen/pulsewire/common/v1/error_reason_pb.js";
 import { Scope } from "../gen/pulsewire/options/v1/access_pb.js";
 import type { Caller } from "../rpc/caller.ts";
 import { failure } from "../rpc/errors.ts";
-import { hashApiKey, isApiKeyShaped } from "./api-keys.ts";
+import { hashApiKey, isApiKeyShaped } from "./keys/secret.ts";
+import { findApiKeyByHash } from "./keys/store.ts";
 import { scopesOfRole } from "./roles.ts";
-import { findApiKeyByHash } from "./store.ts";
 import type { Tokens } from "./tokens.ts";
 
 /** Finds out who a caller is from what they present. */

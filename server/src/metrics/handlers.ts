@@ -1,6 +1,6 @@
 import { durationMs } from "@bufbuild/protobuf/wkt";
 import type { ServiceImpl } from "@connectrpc/connect";
-import { newResourceId } from "../auth/store.ts";
+import { newResourceId } from "../auth/ids.ts";
 import type { Context } from "../context.ts";
 import { decodeCursor, encodeCursor } from "../db/cursor.ts";
 import { classifyDatabaseError } from "../db/sqlstate.ts";

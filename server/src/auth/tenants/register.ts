@@ -1,11 +1,13 @@
 import type { Kysely } from "kysely";
-import type { Database } from "../db/schema.ts";
-import { classifyDatabaseError } from "../db/sqlstate.ts";
-import { withTenant } from "../db/tenant.ts";
-import { ErrorReason } from "../gen/pulsewire/common/v1/error_reason_pb.js";
-import { failure } from "../rpc/errors.ts";
-import { hashPassword, temporaryPassword } from "./passwords.ts";
-import { insertTenant, insertUser, newResourceId, type TenantRow, type UserRow } from "./store.ts";
+import type { Database } from "../../db/schema.ts";
+import { classifyDatabaseError } from "../../db/sqlstate.ts";
+import { withTenant } from "../../db/tenant.ts";
+import { ErrorReason } from "../../gen/pulsewire/common/v1/error_reason_pb.js";
+import { failure } from "../../rpc/errors.ts";
+import { newResourceId } from "../ids.ts";
+import { hashPassword, temporaryPassword } from "../passwords.ts";
+import { insertUser, type UserRow } from "../users/store.ts";
+import { insertTenant, type TenantRow } from "./store.ts";
 
 const temporaryPasswordTtlMs = 7 * 86_400_000;
 
