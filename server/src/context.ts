@@ -2,7 +2,9 @@
 import { readFile } from "node:fs/promises";
 import type { Kysely } from "kysely";
 import type { Logger } from "pino";
-import { type Credentials, createCredentials } from "./auth/credentials.ts";
+import type { Credentials } from "./auth/credentials.ts";
+import { createKeyAuthenticator } from "./auth/keys/authenticate.ts";
+import { createTokenAuthenticator } from "./auth/sessions/authenticate.ts";
 import { findTenantBySlug } from "./auth/tenants/store.ts";
 import { openTokens, type Tokens } from "./auth/tokens.ts";
 import type { Config } from "./config.ts";
@@ -74,7 +76,10 @@ export async function createContext(config: Config, logger: Logger): Promise<Con
     embedded,
     tls,
     tokens,
-    credentials: createCredentials(db, tokens, config),
+    credentials: {
+      fromApiKey: createKeyAuthenticator(db, config),
+      fromToken: createTokenAuthenticator(tokens, config),
+    },
     events: createEventIngest(db, config.limits),
     samples: createSampleWriter(db, config.limits),
     health: createHealth(),
@@ -98,6 +103,7 @@ function anonymousIn(tenantId: string): Caller {
     tenantId,
     userId: undefined,
     apiKeyId: undefined,
+    sessionId: undefined,
     scopes: new Set(),
     storeIds: [],
     mustChangePassword: false,

@@ -1,6 +1,6 @@
 /** The server's life: create, start, drain, destroy. */
 import { createRegistry } from "@bufbuild/protobuf";
-import type { Interceptor } from "@connectrpc/connect";
+import { createContextValues, type Interceptor } from "@connectrpc/connect";
 import type { Context } from "./context.ts";
 import { BadRequestSchema, ErrorInfoSchema, RetryInfoSchema } from "./gen/google/rpc/error_details_pb.js";
 import { withCors } from "./listener/cors.ts";
@@ -11,6 +11,7 @@ import { answerNotFound } from "./ops/not-found.ts";
 import { accessTable } from "./rpc/access.ts";
 import { authenticateInterceptor } from "./rpc/authenticate.ts";
 import { authorizeInterceptor } from "./rpc/authorize.ts";
+import { clientAddress, clientAddressKey } from "./rpc/client-address.ts";
 import { errorsInterceptor } from "./rpc/errors.ts";
 import { logInterceptor } from "./rpc/log.ts";
 import { traceInterceptor } from "./rpc/trace.ts";
@@ -49,6 +50,7 @@ export function createServer(context: Context): Server {
   const handler = createRpcHandler({
     routes: (router) => registerServices(router, context),
     interceptors: interceptorsOf(context),
+    contextValues: (req) => createContextValues().set(clientAddressKey, clientAddress(req)),
     shutdownSignal: shutdown.signal,
     limits,
     registry: createRegistry(BadRequestSchema, ErrorInfoSchema, RetryInfoSchema),

@@ -12,6 +12,8 @@ export interface Caller {
   readonly userId: string | undefined;
   /** API keys only. */
   readonly apiKeyId: string | undefined;
+  /** Tokens of this server only: the session that they belong to. */
+  readonly sessionId: string | undefined;
   readonly scopes: ReadonlySet<Scope>;
   /** The only stores that the key may use; empty: any. */
   readonly storeIds: readonly string[];
