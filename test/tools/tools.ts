@@ -1,0 +1,46 @@
+import { execFile } from "node:child_process";
+import path from "node:path";
+
+const root = path.join(import.meta.dirname, "../..");
+
+export const grpcurlVersion = "v1.9.4";
+/** Where run.ts installs it. */
+export const grpcurl = path.join(root, `.cache/tools/grpcurl-${grpcurlVersion}/grpcurl`);
+/** From npm. */
+export const buf = path.join(root, "node_modules/.bin/buf");
+
+export interface Outcome {
+  code: number;
+  stdout: string;
+  stderr: string;
+}
+
+/** Runs a tool to its end, from the root of the repository; its exit code is for the test to judge. */
+export function runTool(command: string, ...args: string[]): Promise<Outcome> {
+  return new Promise((resolve, reject) => {
+    execFile(command, args, { cwd: root, timeout: 60_000 }, (error, stdout, stderr) => {
+      if (error && typeof error.code !== "number") reject(error);
+      else resolve({ code: Number(error?.code ?? 0), stdout, stderr });
+    });
+  });
+}
+
+/** Runs a tool that must succeed; what it wrote. */
+export async function outputOf(command: string, ...args: string[]): Promise<string> {
+  const { code, stdout, stderr } = await runTool(command, ...args);
+  if (code !== 0) throw new Error(`${command} ${args.join(" ")}\nexit code ${code}\n${stderr}${stdout}`);
+  return stdout;
+}
+
+/** The services that the server lists. */
+export const services = [
+  "grpc.health.v1.Health",
+  "grpc.reflection.v1.ServerReflection",
+  "grpc.reflection.v1alpha.ServerReflection",
+  "pulsewire.auth.v1.AuthService",
+  "pulsewire.functions.v1.FunctionsService",
+  "pulsewire.ingestion.v1.IngestionService",
+  "pulsewire.metrics.v1.MetricsService",
+  "pulsewire.progress.v1.ProgressService",
+  "pulsewire.webhooks.v1.WebhooksService",
+];
