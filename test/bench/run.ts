@@ -1,0 +1,19 @@
+/** All benches: node test/bench/run.ts [--json bench.json] [--seconds n] [--rounds n] */
+import { parseArgs } from "node:util";
+import { ingestBench } from "./ingest.ts";
+import { printResult, writeReport } from "./report.ts";
+
+const { values } = parseArgs({
+  options: {
+    json: { type: "string", default: "bench.json" },
+    seconds: { type: "string", default: "5" },
+    rounds: { type: "string", default: "5" },
+  },
+});
+const results = [];
+for (const bench of [ingestBench]) {
+  const result = await bench({ seconds: Number(values.seconds), rounds: Number(values.rounds) });
+  printResult(result);
+  results.push(result);
+}
+writeReport(values.json, results);
