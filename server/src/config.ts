@@ -10,6 +10,7 @@ export const settingNames = [
   "PORT",
   "LOG_LEVEL",
   "DATABASE_URL",
+  "REDIS_URL",
   "JWT_SECRET_KEY",
   "API_KEY_CACHE_TTL",
   "PULSEWIRE_DATA_DIR",
@@ -50,6 +51,8 @@ export interface Config {
   readonly databaseUrl: string | undefined;
   /** The owner's connection, where the service's own user is not the owner. */
   readonly migrationDatabaseUrl: string | undefined;
+  /** Carries messages between processes and counts calls for rate limits; undefined: PostgreSQL and each process do. */
+  readonly redisUrl: string | undefined;
   /** Slug of the tenant whose open reads need no credentials; undefined: none. */
   readonly publicTenant: string | undefined;
   /** Whether anyone may register a tenant. Default: open. */
@@ -153,6 +156,7 @@ export function envToConfig(env: Settings): Config {
       seriesCacheSize: 500_000,
       maxSampleAgeMs: 30 * dayMs,
       maxSampleAheadMs: dayMs,
+    redisUrl: redisUrl(env),
     },
   };
 }
@@ -193,6 +197,11 @@ const logLevels: Record<string, string> = {
 
 function logLevel(text = "info"): string {
   const level = logLevels[text.toLowerCase()];
+function redisUrl({ REDIS_URL: text }: Settings): string | undefined {
+  if (text === undefined || (URL.canParse(text) && /^rediss?:$/.test(new URL(text).protocol))) return text;
+  throw new ConfigError("REDIS_URL must look like redis://user:password@host:6379/0, or rediss:// for TLS");
+}
+
   if (!level)
     throw new ConfigError(`LOG_LEVEL is '${text}'; it must be one of ${Object.keys(logLevels).join(", ")}`);
   return level;

@@ -7,6 +7,9 @@ import { createKeyAuthenticator } from "./auth/keys/authenticate.ts";
 import { createTokenAuthenticator } from "./auth/sessions/authenticate.ts";
 import { findTenantBySlug } from "./auth/tenants/store.ts";
 import { openTokens, type Tokens } from "./auth/tokens.ts";
+import type { Bus } from "./bus/bus.ts";
+import { createPostgresBus } from "./bus/postgres.ts";
+import { createRedisBus } from "./bus/redis.ts";
 import type { Config } from "./config.ts";
 import type { EmbeddedDatabase } from "./db/embedded.ts";
 import { openDatabase } from "./db/open.ts";
@@ -26,6 +29,8 @@ export interface Context {
   readonly db: Kysely<Database>;
   /** Undefined with an outside PostgreSQL. */
   readonly embedded: EmbeddedDatabase | undefined;
+  /** Tells all processes what has changed. */
+  readonly bus: Bus;
   readonly tls: ListenerTls | undefined;
   readonly tokens: Tokens;
   readonly credentials: Credentials;
@@ -52,7 +57,7 @@ export async function createContext(config: Config, logger: Logger): Promise<Con
     key: await readFile(config.tls.keyFile),
   };
   const { databaseUrl, migrationDatabaseUrl, dataDir, limits } = config;
-  const { db, embedded, close } = await openDatabase({
+  const { db, connection, embedded, close } = await openDatabase({
     logger,
     databaseUrl,
     migrationDatabaseUrl,
@@ -60,6 +65,10 @@ export async function createContext(config: Config, logger: Logger): Promise<Con
     limits: { maxConnections: limits.databaseConnections },
   });
   built.defer(close);
+  const bus = config.redisUrl
+    ? await createRedisBus(config.redisUrl, logger)
+    : await createPostgresBus(connection, logger);
+  built.defer(() => bus.close());
   const partitions = setInterval(() => {
     ensurePartitions(db, new Date()).catch((err: unknown) =>
       logger.error({ err }, "no partitions could be made"),
@@ -74,6 +83,7 @@ export async function createContext(config: Config, logger: Logger): Promise<Con
     logger,
     db,
     embedded,
+    bus,
     tls,
     tokens,
     credentials: {
