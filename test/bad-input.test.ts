@@ -281,7 +281,7 @@ async function signToken({
   key = undefined as Parameters<SignJWT["sign"]>[0] | undefined,
   alg = "EdDSA",
 } = {}): Promise<{ authorization: string }> {
-  const { rows } = await server.database.superuser.query("select kid, private_jwk from signing_keys");
+  const { rows } = await server.database.superuser.query("select kid, private_key from signing_keys");
   const expiresAt = Math.floor(Date.now() / 1000) + expiresInSeconds;
   const token = new SignJWT(claims)
     .setProtectedHeader({ alg, typ: "JWT", kid: rows[0].kid })
@@ -290,7 +290,7 @@ async function signToken({
     .setAudience(audience)
     .setIssuedAt(expiresAt - 600)
     .setExpirationTime(expiresAt);
-  return bearer(await token.sign(key ?? (await importJWK(rows[0].private_jwk as JWK, "EdDSA"))));
+  return bearer(await token.sign(key ?? (await importJWK(JSON.parse(rows[0].private_key) as JWK, "EdDSA"))));
 }
 
 const bearer = (token: string) => ({ authorization: `Bearer ${token}` });

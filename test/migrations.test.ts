@@ -176,7 +176,7 @@ describe("errors", () => {
     assert.equal(await kindOf("set statement_timeout = 10; select pg_sleep(5)"), "timeout");
     assert.equal(await kindOf("select 'x'::uuid"), "invalid");
     assert.equal(
-      await kindOf("insert into signing_keys select 'k', '', '{}', '{}' from generate_series(1, 2)"),
+      await kindOf("insert into signing_keys select 'k', '', '{}', '', now() from generate_series(1, 2)"),
       "conflict",
     );
     assert.equal(await kindOf("create table mine ()"), "internal");

@@ -25,6 +25,9 @@ export const settingNames = [
   "PULSEWIRE_TOKEN_ISSUER",
   "PULSEWIRE_MAX_MESSAGE_BYTES",
   "PULSEWIRE_MAX_BATCH_EVENTS",
+  "PULSEWIRE_KEY_ENCRYPTION_KEY",
+  "PULSEWIRE_SIGNING_KEY_PERIOD",
+  "PULSEWIRE_SIGNING_KEY_LEAD",
   "PULSEWIRE_MAX_BATCH_SAMPLES",
   "PULSEWIRE_MAX_QUEUED_ROWS",
   "PULSEWIRE_DRAIN_TIMEOUT",
@@ -59,6 +62,13 @@ export interface Config {
   readonly registrationOpen: boolean;
   readonly auth: {
     /** Given: tokens are signed with HS256 and this secret; otherwise EdDSA with keys from the database. */
+  /** Who holds PLATFORM_ADMIN, as `email/slug` in lower case; see `isPlatformAdmin`. Default: nobody. */
+  readonly platformAdmins: ReadonlySet<string>;
+  /** Limits of tenants for which none is set, by the names of TenantLimits; 0: without limit, the default of all. */
+  readonly tenantLimits: TenantLimitDefaults;
+  /** 32 bytes each: the first encrypts the secrets that the database keeps, all decrypt them. Default: none with an
+   * outside database; with the embedded one, a key that is made in the data folder. */
+  readonly keyEncryptionKeys: readonly Buffer[];
     readonly jwtSecret: string | undefined;
     /** `iss` of tokens. */
     readonly issuer: string;
@@ -66,6 +76,10 @@ export interface Config {
     readonly accessTokenTtlSeconds: number;
     /** How long a checked API key is trusted without a look at the database, seconds. Default 300. */
     readonly apiKeyCacheTtlSeconds: number;
+    /** How long a key signs tokens before the next one does, milliseconds. Default 30 days. */
+    readonly signingKeyPeriodMs: number;
+    /** How long before it signs a key stands in the JWKS, milliseconds. Default 1 hour. */
+    readonly signingKeyLeadMs: number;
   };
   readonly limits: Limits;
 }
@@ -140,6 +154,11 @@ export function envToConfig(env: Settings): Config {
     registrationOpen: oneOf(env, "PULSEWIRE_REGISTRATION", ["open", "closed"]) !== "closed",
     auth: {
       jwtSecret,
+  const signingKeyPeriod = integer(env, "PULSEWIRE_SIGNING_KEY_PERIOD", 30 * 86_400, 2, 3_650 * 86_400);
+  const signingKeyLead = integer(env, "PULSEWIRE_SIGNING_KEY_LEAD", Math.min(3_600, signingKeyPeriod - 1), 1, 86_400);
+  if (signingKeyLead >= signingKeyPeriod) {
+    throw new ConfigError("PULSEWIRE_SIGNING_KEY_LEAD must be less than PULSEWIRE_SIGNING_KEY_PERIOD");
+  }
       issuer: env.PULSEWIRE_TOKEN_ISSUER ?? "pulsewire",
       accessTokenTtlSeconds: integer(env, "PULSEWIRE_ACCESS_TOKEN_TTL", 3_600, 60, 7 * 86_400),
       apiKeyCacheTtlSeconds: integer(env, "API_KEY_CACHE_TTL", 300, 0, 86_400),
@@ -156,10 +175,15 @@ export function envToConfig(env: Settings): Config {
       seriesCacheSize: 500_000,
       maxSampleAgeMs: 30 * dayMs,
       maxSampleAheadMs: dayMs,
+    platformAdmins: platformAdmins(env.PULSEWIRE_PLATFORM_ADMINS),
+    tenantLimits: tenantLimits(env.PULSEWIRE_TENANT_LIMITS),
+    keyEncryptionKeys: env.PULSEWIRE_KEY_ENCRYPTION_KEY ? encryptionKeys(env.PULSEWIRE_KEY_ENCRYPTION_KEY) : [],
     redisUrl: redisUrl(env),
     },
   };
 }
+      signingKeyPeriodMs: signingKeyPeriod * 1_000,
+      signingKeyLeadMs: signingKeyLead * 1_000,
 
 /** The tenant that the embedded default creates. */
 export const demoTenantSlug = "demo";
@@ -205,4 +229,55 @@ function redisUrl({ REDIS_URL: text }: Settings): string | undefined {
   if (!level)
     throw new ConfigError(`LOG_LEVEL is '${text}'; it must be one of ${Object.keys(logLevels).join(", ")}`);
   return level;
+function platformAdmins(text = ""): Set<string> {
+  const entries = text.split(",").map((entry) => entry.trim().toLowerCase());
+  for (const entry of entries) {
+    // Anyone may get a tenant `dev-…` from the development token.
+    if (entry && !/^[^\s/@]+@[^\s/@]+\/(?!dev-)[a-z0-9][a-z0-9-]{1,61}[a-z0-9]$/.test(entry)) {
+      throw new ConfigError(
+        `PULSEWIRE_PLATFORM_ADMINS has '${entry}'; each entry must be an e-mail address, '/' and a tenant's slug, ` +
+          "such as operator@example.org/operations, with commas between",
+      );
+    }
+  }
+  return new Set(entries.filter(Boolean));
+}
+
+function tenantLimits(text = ""): TenantLimitDefaults {
+  const limits = Object.fromEntries(tenantLimitNames.map((name) => [name, 0n])) as Record<
+    TenantLimitName,
+    bigint
+  >;
+  for (const entry of text.split(",").map((part) => part.trim())) {
+    if (!entry) continue;
+    const [, word, value] = /^([a-z_]+)=(\d{1,15})$/.exec(entry) ?? [];
+    const name = tenantLimitNames.find((candidate) => snakeCase(candidate) === word);
+    if (!name || value === undefined) {
+      throw new ConfigError(
+        `PULSEWIRE_TENANT_LIMITS has '${entry}'; each entry must be a name, '=' and a whole number, such as ` +
+          `users=100, with commas between; the names are ${tenantLimitNames.map(snakeCase).join(", ")}`,
+      );
+    }
+    limits[name] = BigInt(value);
+  }
+  return limits;
+}
+
+/** A name of the code as the contract spells it. */
+export function snakeCase(name: string): string {
+  return name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+}
+
+/** Reads PULSEWIRE_KEY_ENCRYPTION_KEY: keys of 32 bytes in base64, with commas. */
+export function encryptionKeys(text: string): Buffer[] {
+  return text.split(",").map((part) => {
+    const key = Buffer.from(part.trim(), "base64");
+    if (key.length === 32) return key;
+    throw new ConfigError(
+      "PULSEWIRE_KEY_ENCRYPTION_KEY must be 32 bytes in base64, such as `openssl rand -base64 32`, " +
+        "or several with commas",
+    );
+  });
+}
+
 }

@@ -5,8 +5,9 @@ import type { Logger } from "pino";
 import type { Credentials } from "./auth/credentials.ts";
 import { createKeyAuthenticator } from "./auth/keys/authenticate.ts";
 import { createTokenAuthenticator } from "./auth/sessions/authenticate.ts";
+import { openSigningKeys, type SigningKeys } from "./auth/signing-keys/keys.ts";
 import { findTenantBySlug } from "./auth/tenants/store.ts";
-import { openTokens, type Tokens } from "./auth/tokens.ts";
+import { createTokens, type Tokens } from "./auth/tokens.ts";
 import type { Bus } from "./bus/bus.ts";
 import { createPostgresBus } from "./bus/postgres.ts";
 import { createRedisBus } from "./bus/redis.ts";
@@ -17,6 +18,7 @@ import { ensurePartitions } from "./db/partitions.ts";
 import type { Database } from "./db/schema.ts";
 import { withLookup } from "./db/tenant.ts";
 import { createEventIngest, type EventIngest } from "./ingestion/ingest.ts";
+import { type KeyRing, openKeyRing } from "./keyring.ts";
 import type { ListenerTls } from "./listener/port.ts";
 import { createSampleWriter, type SampleWriter } from "./metrics/write.ts";
 import { createHealth, type Health } from "./ops/health.ts";
@@ -33,6 +35,8 @@ export interface Context {
   readonly bus: Bus;
   readonly tls: ListenerTls | undefined;
   readonly tokens: Tokens;
+  readonly keyring: KeyRing;
+  readonly signingKeys: SigningKeys;
   readonly credentials: Credentials;
   readonly events: EventIngest;
   readonly samples: SampleWriter;
@@ -76,7 +80,10 @@ export async function createContext(config: Config, logger: Logger): Promise<Con
   }, partitionCheckMs);
   built.defer(() => clearInterval(partitions));
 
-  const tokens = await openTokens(db, config.auth);
+  const keyring = openKeyRing(config);
+  const signingKeys = await openSigningKeys(db, keyring, config.auth, logger);
+  built.defer(signingKeys.close);
+  const tokens = createTokens(signingKeys, config.auth);
   let publicCaller: Caller | undefined;
   const context = {
     config,
@@ -86,6 +93,8 @@ export async function createContext(config: Config, logger: Logger): Promise<Con
     bus,
     tls,
     tokens,
+    keyring,
+    signingKeys,
     credentials: {
       fromApiKey: createKeyAuthenticator(db, config),
       fromToken: createTokenAuthenticator(tokens, config),

@@ -1,6 +1,7 @@
 /** The server's life: create, start, drain, destroy. */
 import { createRegistry } from "@bufbuild/protobuf";
 import { createContextValues, type Interceptor } from "@connectrpc/connect";
+import { jwksHandler } from "./auth/signing-keys/jwks.ts";
 import type { Context } from "./context.ts";
 import { BadRequestSchema, ErrorInfoSchema, RetryInfoSchema } from "./gen/google/rpc/error_details_pb.js";
 import { withCors } from "./listener/cors.ts";
@@ -47,6 +48,7 @@ export function interceptorsOf(context: Context): Interceptor[] {
 export function createServer(context: Context): Server {
   const { config, logger, health, shutdown } = context;
   const limits = { readMaxBytes: config.limits.maxMessageBytes };
+  const answerJwks = jwksHandler(context.signingKeys, config.auth.signingKeyLeadMs);
   const handler = createRpcHandler({
     routes: (router) => registerServices(router, context),
     interceptors: interceptorsOf(context),
@@ -55,7 +57,7 @@ export function createServer(context: Context): Server {
     limits,
     registry: createRegistry(BadRequestSchema, ErrorInfoSchema, RetryInfoSchema),
     fallback(req, res) {
-      if (!health.answerHealth(req, res)) answerNotFound(req, res);
+      if (!health.answerHealth(req, res) && !answerJwks(req, res)) answerNotFound(req, res);
     },
     logger,
   });

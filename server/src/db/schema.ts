@@ -70,7 +70,10 @@ export interface SigningKeysTable {
   kid: Fixed<string>;
   algorithm: Fixed<string>;
   public_jwk: ColumnType<Record<string, unknown>, string, never>;
-  private_jwk: ColumnType<Record<string, unknown>, string, never>;
+  /** A JWK in JSON or, where the operator gave an encryption key, a JWE of it. */
+  private_key: string;
+  /** From when on it signs; before, it is only published. */
+  signs_from: Fixed<Date>;
   created_at: CreatedAt;
 }
 

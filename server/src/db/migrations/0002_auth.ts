@@ -63,8 +63,9 @@ export async function up(db: Kysely<unknown>): Promise<void> {
       kid text primary key,
       algorithm text not null,
       public_jwk jsonb not null,
-      private_jwk jsonb not null,
+      private_key text not null,
+      signs_from timestamptz not null,
       created_at timestamptz not null default now()
     );
-    grant select, insert, delete on signing_keys to ${sql.raw(appRole)}`.execute(db);
+    grant select, insert, update, delete on signing_keys to ${sql.raw(appRole)}`.execute(db);
 }
