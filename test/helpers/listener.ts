@@ -1,6 +1,7 @@
 import { once } from "node:events";
 import * as http2 from "node:http2";
 import { connect as connectSocket, type Socket } from "node:net";
+import type { DescService } from "@bufbuild/protobuf";
 import type { ConnectRouter } from "@connectrpc/connect";
 import { pino } from "pino";
 import { Health as HealthService } from "../../server/src/gen/grpc/health/v1/health_pb.js";
@@ -30,6 +31,8 @@ export interface TestListener extends AsyncDisposable {
 export interface TestListenerOptions {
   /** Default: the health service. */
   routes?: (router: ConnectRouter) => void;
+  /** What reflection describes. Default: the health service. */
+  reflected?: DescService[];
   limits?: Partial<ListenerLimits>;
   tls?: ListenerTls;
   corsOrigins?: string[];
@@ -44,7 +47,7 @@ export async function startListener(options: TestListenerOptions = {}): Promise<
   const handler = createRpcHandler({
     routes(router) {
       (options.routes ?? health.routes)(router);
-      reflectionRoutes(router, [HealthService]);
+      reflectionRoutes(router, options.reflected ?? [HealthService]);
     },
     shutdownSignal: shutdownSignal.signal,
     limits,

@@ -32,78 +32,100 @@ export function shutdownError(signal: AbortSignal): ConnectError {
  * the handler does not look at its signal. Single calls are left to finish.
  */
 export function endStreamsOnShutdown(shutdown: AbortSignal): Interceptor {
-  const open = new Set<(error: ConnectError) => void>();
+  const open = new Set<OpenStream>();
   shutdown.addEventListener("abort", () => {
     const error = shutdownError(shutdown);
-    for (const end of open) end(error);
+    for (const stream of open) stream.shutDown(error);
   });
 
   return (next) => async (req) => {
     if (!req.stream) return next(req);
-    const call = new AbortController();
-    const onCancel = () => call.abort(req.signal.reason);
-    if (req.signal.aborted) onCancel();
-    else req.signal.addEventListener("abort", onCancel, { once: true });
-
-    let shutDown: ConnectError | undefined;
-    let cutOff: (error: ConnectError) => void = () => {};
-    const cut = new Promise<never>((_, reject) => {
-      cutOff = reject;
-    });
-    cut.catch(() => {});
-    const end = (error: ConnectError) => {
-      shutDown = error;
-      call.abort(error);
-      setTimeout(cutOff, lastWordMs, error);
-    };
-    open.add(end);
-    const close = () => {
-      open.delete(end);
-      req.signal.removeEventListener("abort", onCancel);
-    };
-
+    const stream = new OpenStream(req.signal, () => open.delete(stream));
+    open.add(stream);
     try {
-      const res = await Promise.race([next({ ...req, signal: call.signal }), cut]);
+      const res = await stream.step(next({ ...req, signal: stream.signal }));
       if (!res.stream) return res;
+      // A client that only sends has its whole answer when it gets a message.
       const endsInError = req.method.methodKind !== "client_streaming";
-      return { ...res, message: guard(res.message, cut, close, () => shutDown, endsInError) };
+      return { ...res, message: guard(res.message, stream, endsInError) };
     } catch (error) {
-      close();
-      throw shutDown ?? error;
+      stream.close();
+      throw stream.error ?? error;
     }
   };
 }
 
-/** Passes messages on until `cut` rejects; what ends after the shutdown ends with its error. */
-function guard<T>(
-  messages: AsyncIterable<T>,
-  cut: Promise<never>,
-  close: () => void,
-  shutDown: () => ConnectError | undefined,
-  endsInError: boolean,
-): AsyncIterable<T> {
+/** A stream that may be told to end. */
+class OpenStream {
+  /** What the shutdown ends the stream with. */
+  error: ConnectError | undefined;
+  readonly #call = new AbortController();
+  readonly #client: AbortSignal;
+  readonly #onClose: () => void;
+  readonly #onCancel = () => this.#call.abort(this.#client.reason);
+  #isCut = false;
+  // One step runs at a time. A promise to race against would gather a reaction for every message of the stream.
+  #cutStep: ((error: ConnectError | undefined) => void) | undefined;
+
+  constructor(client: AbortSignal, onClose: () => void) {
+    this.#client = client;
+    this.#onClose = onClose;
+    if (client.aborted) this.#onCancel();
+    else client.addEventListener("abort", this.#onCancel, { once: true });
+  }
+
+  /** Aborted when the client leaves or the server shuts down. */
+  get signal(): AbortSignal {
+    return this.#call.signal;
+  }
+
+  /** Waits for what the handler does next, until it is cut off. */
+  step<T>(work: Promise<T>): Promise<T> {
+    return new Promise((resolve, reject) => {
+      this.#cutStep = reject;
+      work.then(resolve, reject);
+      if (this.#isCut) reject(this.error);
+    });
+  }
+
+  shutDown(error: ConnectError): void {
+    this.error = error;
+    this.#call.abort(error);
+    setTimeout(() => {
+      this.#isCut = true;
+      this.#cutStep?.(error);
+    }, lastWordMs).unref();
+  }
+
+  close(): void {
+    this.#client.removeEventListener("abort", this.#onCancel);
+    this.#onClose();
+  }
+}
+
+/** Passes messages on; what ends after the shutdown ends with its error. */
+function guard<T>(messages: AsyncIterable<T>, stream: OpenStream, endsInError: boolean): AsyncIterable<T> {
   const source = messages[Symbol.asyncIterator]();
   const iterator: AsyncIterator<T> = {
     async next() {
       try {
-        const result = await Promise.race([source.next(), cut]);
+        const result = await stream.step(source.next());
         if (!result.done) return result;
-        const error = shutDown();
-        if (error !== undefined && endsInError) throw error;
-        close();
+        if (stream.error !== undefined && endsInError) throw stream.error;
+        stream.close();
         return result;
       } catch (error) {
-        close();
+        stream.close();
         source.return?.().catch(() => {});
-        throw shutDown() ?? error;
+        throw stream.error ?? error;
       }
     },
     async return(value) {
-      close();
+      stream.close();
       return (await source.return?.(value)) ?? { done: true, value };
     },
     async throw(reason) {
-      close();
+      stream.close();
       if (source.throw === undefined) throw reason;
       return source.throw(reason);
     },

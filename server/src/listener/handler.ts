@@ -10,6 +10,7 @@ import {
 import type { UniversalHandler } from "@connectrpc/connect/protocol";
 import { compressionBrotli, compressionGzip } from "@connectrpc/connect-node";
 import type { Logger } from "pino";
+import type { AmendError } from "./amend-errors.ts";
 import { callConnect } from "./connect-path.ts";
 import { endStreamsOnShutdown, shutdownError } from "./draining.ts";
 import type { HttpHandler, HttpRequest } from "./http.ts";
@@ -33,6 +34,8 @@ export interface RpcHandlerOptions {
   fallback: HttpHandler;
   /** Makes the context values of a call from its request. */
   contextValues?: (req: HttpRequest) => ContextValues;
+  /** Gives the errors of the protocol library the form that the service promises. */
+  amendError?: AmendError;
   /** Types that may stand inside google.protobuf.Any in JSON. */
   registry?: Registry;
   logger: Logger;
@@ -80,12 +83,15 @@ export function createRpcHandler(options: RpcHandlerOptions): HttpHandler {
     }
     const kind = method.method.methodKind;
     if (kind === "client_streaming" || kind === "bidi_streaming") allowLongBody(req);
-    callConnect(method, req, res, options.contextValues, limits.discardTimeoutMs).catch((error: unknown) => {
-      logger.debug({ err: error, path }, "call ended without a whole answer");
-      if (res.headersSent || res.destroyed) return;
-      // connect-node takes the host for granted; nothing else may fail before it answers.
-      const message = `the request names no valid host: ${req.headers.host ?? "none"}`;
-      writeError(req, res, new ConnectError(message, Code.InvalidArgument));
-    });
+    const amend = options.amendError ?? ((error) => error);
+    callConnect(method, req, res, options.contextValues, limits.lingerTimeoutMs, amend).catch(
+      (error: unknown) => {
+        logger.debug({ err: error, path }, "call ended without a whole answer");
+        if (res.headersSent || res.destroyed) return;
+        // connect-node takes the host for granted; nothing else may fail before it answers.
+        const message = `the request names no valid host: ${req.headers.host ?? "none"}`;
+        writeError(req, res, new ConnectError(message, Code.InvalidArgument));
+      },
+    );
   };
 }

@@ -27,8 +27,8 @@ export interface ListenerLimits {
   headersTimeoutMs: number;
   /** Time for a request body to arrive whole, unless the method takes a stream. Longer: DEADLINE_EXCEEDED. */
   requestTimeoutMs: number;
-  /** Time for what is left of a body that nobody reads any more, before its connection is closed (HTTP/1.1). */
-  discardTimeoutMs: number;
+  /** Time for a peer to send what is left of a body nobody reads any more, and to close after us; then it is cut off. */
+  lingerTimeoutMs: number;
   /** Idle time between two requests on an HTTP/1.1 connection. */
   keepAliveTimeoutMs: number;
 
@@ -69,7 +69,7 @@ export const listenerLimits: Readonly<ListenerLimits> = Object.freeze({
   maxHeaderListPairs: 128,
   headersTimeoutMs: 15_000,
   requestTimeoutMs: 60_000,
-  discardTimeoutMs: 2_000,
+  lingerTimeoutMs: 2_000,
   keepAliveTimeoutMs: 75_000,
 
   idleTimeoutMs: 300_000,

@@ -118,8 +118,12 @@ export function createListener(options: ListenerOptions): Listener {
     keepAliveInitialDelay: limits.tcpKeepAliveMs,
   };
   function serve(socket: Socket, protocol: "h1" | "h2"): void {
-    if (draining) socket.destroy();
-    else if (protocol === "h2") h2.emit("connection", socket);
+    if (draining) {
+      socket.destroy();
+      return;
+    }
+    socket.once("finish", linger);
+    if (protocol === "h2") h2.emit("connection", socket);
     else {
       h1.emit("connection", socket);
       // Node's HTTP/1.1 parser reads TLS beneath the stream, past its own pause after a large answer, and then fails
@@ -157,7 +161,17 @@ export function createListener(options: ListenerOptions): Listener {
   server.on("drop", (peer) =>
     logger.warn({ peer, maxConnections: limits.maxConnections }, "connection refused"),
   );
-  server.on("tlsClientError", (error) => logger.debug({ err: error }, "TLS handshake failed"));
+  server.on("tlsClientError", (error, socket: TLSSocket) => {
+    logger.debug({ err: error }, "TLS handshake failed");
+    // Node leaves this to us where the handshake timed out.
+    socket.destroy();
+  });
+
+  /** Once we have said our last, a peer that does not close keeps its connection no longer. */
+  function linger(this: Socket): void {
+    const timer = setTimeout(() => this.destroy(), limits.lingerTimeoutMs).unref();
+    this.once("close", () => clearTimeout(timer));
+  }
 
   /** Stops accepting; settles when the last connection is gone. */
   async function close(): Promise<void> {
@@ -166,6 +180,7 @@ export function createListener(options: ListenerOptions): Listener {
     for (const socket of undecided) socket.destroy();
     h1.close();
     await closed;
+    await Promise.all([...sockets].map((socket) => new Promise((resolve) => socket.once("close", resolve))));
     requests.stop();
   }
 

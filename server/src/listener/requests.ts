@@ -30,7 +30,7 @@ export interface Requests {
  * when the answer is complete is thrown away, so that neither can hold a connection or its flow-control window.
  */
 export function followRequests(
-  limits: Pick<ListenerLimits, "requestTimeoutMs" | "discardTimeoutMs">,
+  limits: Pick<ListenerLimits, "requestTimeoutMs" | "lingerTimeoutMs">,
 ): Requests {
   // In order of arrival, so a sweep ends at the first young one.
   const running = new Map<HttpResponse, number>();
@@ -51,7 +51,7 @@ export function followRequests(
   }
   function onFinish(this: ServerResponse | Http2ServerResponse): void {
     const req = this.req as HttpRequest;
-    if (!hasArrived(req)) discardBody(req, limits.discardTimeoutMs);
+    if (!hasArrived(req)) discardBody(req, limits.lingerTimeoutMs);
     else if (draining && !("stream" in req)) (req as IncomingMessage).socket.destroySoon();
   }
 

@@ -9,7 +9,7 @@ const roundTripMs = 1000;
 export interface Sessions {
   /** Sets the connection's window and follows it until it closes. */
   track(session: ServerHttp2Session): void;
-  /** Tells all of them to go away, now and when they open later. */
+  /** Tells all of them to go away. */
   drain(): void;
 }
 
@@ -17,22 +17,24 @@ export interface Sessions {
 export function followSessions(
   limits: Pick<ListenerLimits, "idleTimeoutMs" | "connectionWindowBytes">,
 ): Sessions {
-  const open = new Set<ServerHttp2Session>();
+  const open = new Map<ServerHttp2Session, { streams: number }>();
   let draining = false;
 
   return {
     track(session) {
-      open.add(session);
-      let streams = 0;
+      const state = { streams: 0 };
+      open.set(session, state);
       const idle = setTimeout(() => {
-        if (streams === 0) session.close();
+        if (state.streams === 0) session.close();
       }, limits.idleTimeoutMs).unref();
       function onStreamClose(): void {
-        streams--;
-        if (streams === 0) idle.refresh();
+        state.streams--;
+        if (state.streams > 0) return;
+        if (draining) session.close();
+        else idle.refresh();
       }
       session.on("stream", (stream) => {
-        streams++;
+        state.streams++;
         stream.once("close", onStreamClose);
       });
       session.once("close", () => {
@@ -40,21 +42,23 @@ export function followSessions(
         open.delete(session);
       });
       session.setLocalWindowSize(limits.connectionWindowBytes);
-      if (draining) sayGoodbye(session);
     },
     drain() {
       draining = true;
-      for (const session of open) sayGoodbye(session);
+      for (const [session, { streams }] of open) {
+        if (streams === 0) session.close();
+        else sayGoodbye(session);
+      }
     },
   };
 }
 
 /**
  * RFC 9113, 6.8: first a notice that refuses nothing, then, after one round trip, the GOAWAY that names the last stream
- * served. A call that was under way to us meanwhile gets an answer instead of a torn stream.
+ * served. A call that was under way to us meanwhile gets an answer instead of a torn stream. Only where streams are open:
+ * Node reads no more from a connection without any once it has said GOAWAY.
  */
 function sayGoodbye(session: ServerHttp2Session): void {
-  if (session.destroyed || session.closed) return;
   session.goaway(constants.NGHTTP2_NO_ERROR, maxStreamId);
   const timer = setTimeout(close, roundTripMs);
   if (!session.ping(close)) close();

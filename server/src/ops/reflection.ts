@@ -2,6 +2,7 @@ import { type DescFile, type DescService, toBinary } from "@bufbuild/protobuf";
 import { nestedTypes } from "@bufbuild/protobuf/reflect";
 import { FileDescriptorProtoSchema } from "@bufbuild/protobuf/wkt";
 import { Code, type ConnectRouter } from "@connectrpc/connect";
+import { file_google_rpc_error_details } from "../gen/google/rpc/error_details_pb.js";
 import {
   type ServerReflectionRequest,
   ServerReflection as ServerReflectionV1,
@@ -31,7 +32,7 @@ export function reflectionRoutes(router: ConnectRouter, services: readonly DescS
 }
 
 function createAnswers(services: readonly DescService[]) {
-  const index = indexFiles(services.map((service) => service.file));
+  const index = indexFiles([...services.map((service) => service.file), file_google_rpc_error_details]);
   const list = [...new Set(services.map((service) => service.typeName))].sort().map((name) => ({ name }));
 
   return (query: Query, sent: Set<DescFile>) => {
