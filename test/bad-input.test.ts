@@ -516,13 +516,13 @@ runTable("events", {
     badEvent({ timestamp: "1969-12-31T23:59:59Z" }, "event.timestamp", "timestamp.gte", /1970/),
   "time that no calendar has": () => {
     const message = create(IngestEventRequestSchema, { event: { ...goodEvent, timestamp: noTime } });
-    return bad(ingestEvent, [message], "event.timestamp", time, /10000/);
+    return bad(ingestEvent, [message], "event.timestamp", time, /9999/);
   },
   "sending time that no calendar has": () => {
     const message = create(IngestEventRequestSchema, { event: goodEvent, sentAt: noTime });
     return bad(ingestEvent, [message], "sent_at", time, /must/);
   },
-  "U+0000 in user_id": () => badEvent({ userId: nul }, "event.user_id", "string.pattern", noNul),
+  "U+0000 in user_id": () => badEvent({ userId: nul }, "event.user_id", text, noNul),
   "U+0000 in the user of the context": () =>
     badEvent({ context: { user_id: nul } }, "event.context.user_id", text, noNul),
   "event too large": () =>

@@ -10,18 +10,30 @@ export function encodeCursor(query: string, position: readonly string[]): string
   return Buffer.from(JSON.stringify([digest(query), ...position])).toString("base64url");
 }
 
-/** Reads a token of `length` parts made for the same query. Throws INVALID_CURSOR. */
-export function decodeCursor(token: string, query: string, length: number, field = "page_token"): string[] {
+/** What a part of a position must look like, so that a forged token is refused here and not by the database. */
+export type CursorPart = "uuid" | "integer" | "text";
+
+const forms: Record<CursorPart, RegExp> = {
+  uuid: /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/,
+  integer: /^-?\d{1,18}$/,
+  text: /^[^\0]*$/,
+};
+
+/** Reads a token made for the same query, whose position has these parts. Throws INVALID_CURSOR. */
+export function decodeCursor(
+  token: string,
+  query: string,
+  parts: readonly CursorPart[],
+  field = "page_token",
+): string[] {
   try {
-    const parts: unknown = JSON.parse(Buffer.from(token, "base64url").toString());
-    if (
-      Array.isArray(parts) &&
-      parts.length === length + 1 &&
-      parts.every((part) => typeof part === "string")
-    ) {
-      const [owner, ...position] = parts as string[];
-      if (owner === digest(query)) return position;
-    }
+    const [owner, ...position] = JSON.parse(Buffer.from(token, "base64url").toString()) as unknown[];
+    const fits = (part: CursorPart, index: number) => {
+      const value = position[index];
+      return typeof value === "string" && forms[part].test(value);
+    };
+    if (owner === digest(query) && position.length === parts.length && parts.every(fits))
+      return position as string[];
   } catch {
     // Falls through to the one answer for everything that is not ours.
   }

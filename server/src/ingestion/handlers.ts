@@ -27,9 +27,9 @@ export function ingestionHandlers({
     async ingestEvent({ event, sentAt }, context) {
       const { tenantId } = callerOf(context);
       const receivedAt = new Date();
-      const [invalid] = ingest.check([event as Event]);
-      if (invalid) throw invalidEvents([invalid], () => "event");
       const skewMs = clockSkewMs(sentAt, receivedAt);
+      const [invalid] = ingest.check([event as Event], skewMs);
+      if (invalid) throw invalidEvents([invalid], () => "event");
       const [result] = await ingest.commit(tenantId, [event as Event], receivedAt, skewMs);
       if (!result) throw new Error("a commit without a result");
       const outcome = outcomeOf(event as Event, result);
@@ -56,9 +56,9 @@ export function ingestionHandlers({
         );
       }
       const receivedAt = new Date();
-      const invalid = ingest.check(events);
-      if (invalid.length > 0 && !allowPartial) throw invalidEvents(invalid, (index) => `events[${index}]`);
       const skewMs = clockSkewMs(sentAt, receivedAt);
+      const invalid = ingest.check(events, skewMs);
+      if (invalid.length > 0 && !allowPartial) throw invalidEvents(invalid, (index) => `events[${index}]`);
       const rejected = new Map(invalid.map((entry) => [entry.index, entry]));
       const valid = rejected.size === 0 ? events : events.filter((_, index) => !rejected.has(index));
       const results = (await ingest.commit(tenantId, valid, receivedAt, skewMs)).values();
@@ -87,7 +87,7 @@ export function ingestionHandlers({
       const { tenantId } = callerOf(context);
       const query = queryOf(filter, oldestFirst);
       const identity = `events ${tenantId} ${JSON.stringify(query)}`;
-      const [after] = pageToken ? decodeCursor(pageToken, identity, 1) : [];
+      const [after] = pageToken ? decodeCursor(pageToken, identity, ["uuid"]) : [];
       const limit = pageSize || defaultPageSize;
       const rows = await withTenant(db, tenantId, (trx) =>
         store.listEvents(trx, tenantId, query, limit + 1, after),

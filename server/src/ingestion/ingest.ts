@@ -1,5 +1,5 @@
 import { create, toBinary } from "@bufbuild/protobuf";
-import { timestampDate } from "@bufbuild/protobuf/wkt";
+import { timestampMs } from "@bufbuild/protobuf/wkt";
 import type { Kysely } from "kysely";
 import type { Config } from "../config.ts";
 import { GroupCommit } from "../db/group-commit.ts";
@@ -31,8 +31,8 @@ export interface InvalidEvent {
 
 /** Checks, deduplicates and commits events. */
 export interface EventIngest {
-  /** The events that break a rule of the contract or a limit. */
-  check(events: readonly Event[]): InvalidEvent[];
+  /** The events that break a rule of the contract or a limit, with their clocks corrected by `skewMs`. */
+  check(events: readonly Event[], skewMs: number): InvalidEvent[];
   /** Commits valid events; one result for each, after the commit. Throws OVERLOADED. */
   commit(
     tenantId: string,
@@ -53,9 +53,9 @@ export function createEventIngest(db: Kysely<Database>, limits: Config["limits"]
     maxQueuedRows: limits.maxQueuedRows,
   });
   return {
-    check: (events) =>
+    check: (events, skewMs) =>
       events.flatMap((event, index) => {
-        const violations = checkEvent(event, limits.maxEventBytes);
+        const violations = checkEvent(event, limits.maxEventBytes, skewMs);
         return violations.length > 0 ? [{ index, violations }] : [];
       }),
     commit: (tenantId, events, receivedAt, skewMs) =>
@@ -67,16 +67,16 @@ export function createEventIngest(db: Kysely<Database>, limits: Config["limits"]
   };
 }
 
-const latestTimestampMs = Date.UTC(10_000, 0, 1);
+const year10000Ms = Date.UTC(10_000, 0, 1);
 
-function checkEvent(event: Event, maxEventBytes: number): FieldViolation[] {
+function checkEvent(event: Event, maxEventBytes: number, skewMs: number): FieldViolation[] {
   const violations = violationsOf(EventSchema, event);
-  if (event.timestamp && !(timestampDate(event.timestamp).getTime() < latestTimestampMs)) {
-    violations.push({
-      field: "timestamp",
-      description: "must lie before the year 10000",
-      rule: "timestamp.lt",
-    });
+  if (violations.length > 0) return violations;
+  const occurredAtMs = event.timestamp ? timestampMs(event.timestamp) + skewMs : 0;
+  if (occurredAtMs < 0 || occurredAtMs >= year10000Ms) {
+    const description =
+      "must lie in the years 1970 to 9999, also after the correction of the clock by sent_at";
+    violations.push({ field: "timestamp", description, rule: "timestamp.range" });
   }
   // Only structs can grow past the limit within the field rules, so nothing else is encoded for its size.
   if ((event.context || event.metadata || event.payload) && encodedSize(event) > maxEventBytes) {

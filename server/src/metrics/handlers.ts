@@ -36,7 +36,7 @@ export function metricsHandlers({
       requireStoreAccess(caller, storeId);
       const query = { storeId, name, nameContains, labels };
       const identity = `series ${caller.tenantId} ${JSON.stringify(query)}`;
-      const after = pageToken ? decodeCursor(pageToken, identity, 3) : undefined;
+      const after = pageToken ? decodeCursor(pageToken, identity, ["text", "uuid", "uuid"]) : undefined;
       const limit = pageSize || defaultPageSize;
       const rows = await withTenant(db, caller.tenantId, (trx) =>
         store.listSeries(trx, caller.tenantId, query, limit + 1, after),
@@ -90,7 +90,7 @@ export function metricsHandlers({
         throw failure(ErrorReason.NOT_IMPLEMENTED, "stores cannot be filtered by state on this server yet");
       }
       const identity = `stores ${tenantId} ${nameContains}`;
-      const [after] = pageToken ? decodeCursor(pageToken, identity, 1) : [];
+      const [after] = pageToken ? decodeCursor(pageToken, identity, ["text"]) : [];
       const limit = pageSize || defaultPageSize;
       const rows = await withTenant(db, tenantId, (trx) =>
         store.listStores(trx, tenantId, nameContains, storeIds, limit + 1, after),

@@ -5,17 +5,32 @@ import type { Interceptor } from "@connectrpc/connect";
 import { ErrorReason } from "../gen/pulsewire/common/v1/error_reason_pb.js";
 import { type FieldViolation, failure } from "./errors.ts";
 import { wrapStream } from "./stream.ts";
+import { illFormedFields } from "./well-formed.ts";
 
-const validator = createValidator();
+const expressions = new Map<string, RegExp>();
+
+/** The patterns are the contract's own, so that the engine of the language is safe with them, and faster. */
+function regexMatch(pattern: string, against: string): boolean {
+  let expression = expressions.get(pattern);
+  if (!expression) {
+    expression = new RegExp(pattern, "u");
+    expressions.set(pattern, expression);
+  }
+  return expression.test(against);
+}
+
+const validator = createValidator({ regexMatch });
 
 /** How many violations an error names; more only cost bytes. */
 const maxViolations = 100;
 
-/** Checks a message against the rules of the contract; the fields that break one, or an empty list. */
+/** Checks a message against the rules of the contract and of its types; the fields that break one, or an empty list. */
 export function violationsOf<Desc extends DescMessage>(
   schema: Desc,
   message: MessageShape<Desc>,
 ): FieldViolation[] {
+  const illFormed = illFormedFields(schema, message);
+  if (illFormed.length > 0) return illFormed;
   const result = validator.validate(schema, message);
   if (result.kind === "valid") return [];
   if (result.kind === "error") throw result.error;

@@ -57,7 +57,8 @@ export declare const EventSourceSchema: GenMessage<EventSource>;
 
 /**
  * An event as it is sent. It carries both the rich events of PulseStream and those of the Event Processor.
- * The encoded event may have at most 256 KiB.
+ * The encoded event may have at most 256 KiB. As in every request, no text may hold U+0000, and times lie in the years 1
+ * to 9999.
  *
  * @generated from message pulsewire.ingestion.v1.Event
  */
