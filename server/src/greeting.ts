@@ -19,7 +19,7 @@ Send an event with curl:
     -d '${event}'
 
 With buf curl (reflection is on, so no proto files are needed):
-  npx buf curl --protocol grpc${http2} -H 'x-api-key: ${apiKey}' \\
+  npx -p @bufbuild/buf buf curl --protocol grpc${http2} -H 'x-api-key: ${apiKey}' \\
     -d '${event}' \\
     ${endpoint}/${call}
 

@@ -13,8 +13,9 @@ export declare const file_pulsewire_common_v1_error_reason: GenFile;
 
 /**
  * Why a call failed. The name without its prefix is the `reason` of the google.rpc.ErrorInfo detail that every error
- * of this service carries, with domain `pulsewire`; beside it, field violations come as google.rpc.BadRequest and
- * waiting times as google.rpc.RetryInfo (AIP-193). Codes in brackets are gRPC status codes.
+ * of a method carries, with domain `pulsewire`; beside it, field violations come as google.rpc.BadRequest and
+ * waiting times as google.rpc.RetryInfo (AIP-193). What is refused before a method is found (unknown path, HTTP method or
+ * content type) carries a code and a message alone. Codes in brackets are gRPC status codes.
  *
  * @generated from enum pulsewire.common.v1.ErrorReason
  */
