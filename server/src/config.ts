@@ -34,6 +34,10 @@ export const settingNames = [
 ] as const;
 
 export type SettingName = (typeof settingNames)[number];
+  "PULSEWIRE_IDEMPOTENCY_TTL",
+  "PULSEWIRE_IDEMPOTENCY_LEASE",
+  "PULSEWIRE_MAX_MESSAGE_BYTES",
+  "PULSEWIRE_MAX_BATCH_EVENTS",
 export type Settings = Partial<Record<SettingName, string>>;
 
 export interface Config {
@@ -94,6 +98,14 @@ export interface Limits {
   readonly maxBatchSamples: number;
   /** Largest single event, encoded, bytes. */
   readonly maxEventBytes: number;
+    /** How long a checked API key is trusted without a look at the database, seconds. Default 300. */
+    readonly apiKeyCacheTtlSeconds: number;
+  };
+  readonly idempotency: {
+    /** How long the answer to a call with a request id is kept, milliseconds. Default 24 hours. */
+    readonly ttlMs: number;
+    /** For how long a call with a request id may run before a repetition takes over, milliseconds. Default 30 s. */
+    readonly leaseMs: number;
   /** Rows of calls that wait for a commit, for events and samples each; beyond, calls are refused. Default 200,000. */
   readonly maxQueuedRows: number;
   /** Database connections of this process. Default 16. */
@@ -223,6 +235,10 @@ function logLevel(text = "info"): string {
   const level = logLevels[text.toLowerCase()];
 function redisUrl({ REDIS_URL: text }: Settings): string | undefined {
   if (text === undefined || (URL.canParse(text) && /^rediss?:$/.test(new URL(text).protocol))) return text;
+    idempotency: {
+      ttlMs: integer(env, "PULSEWIRE_IDEMPOTENCY_TTL", 86_400, 1, 30 * 86_400) * 1_000,
+      leaseMs: integer(env, "PULSEWIRE_IDEMPOTENCY_LEASE", 30, 1, 3_600) * 1_000,
+    },
   throw new ConfigError("REDIS_URL must look like redis://user:password@host:6379/0, or rediss:// for TLS");
 }
 

@@ -18,6 +18,7 @@ import { ensurePartitions } from "./db/partitions.ts";
 import type { Database } from "./db/schema.ts";
 import { withLookup } from "./db/tenant.ts";
 import { createEventIngest, type EventIngest } from "./ingestion/ingest.ts";
+import { sweepExpired } from "./idempotency/sweep.ts";
 import { type KeyRing, openKeyRing } from "./keyring.ts";
 import type { ListenerTls } from "./listener/port.ts";
 import { createSampleWriter, type SampleWriter } from "./metrics/write.ts";
@@ -83,6 +84,7 @@ export async function createContext(config: Config, logger: Logger): Promise<Con
   const keyring = openKeyRing(config);
   const signingKeys = await openSigningKeys(db, keyring, config.auth, logger);
   built.defer(signingKeys.close);
+  built.defer(sweepExpired(db, config.idempotency.ttlMs, logger));
   const tokens = createTokens(signingKeys, config.auth);
   let publicCaller: Caller | undefined;
   const context = {

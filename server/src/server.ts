@@ -13,7 +13,8 @@ import { accessTable } from "./rpc/access.ts";
 import { authenticateInterceptor } from "./rpc/authenticate.ts";
 import { authorizeInterceptor } from "./rpc/authorize.ts";
 import { clientAddress, clientAddressKey } from "./rpc/client-address.ts";
-import { errorsInterceptor } from "./rpc/errors.ts";
+import { errorsInterceptor, explainProtocolError } from "./rpc/errors.ts";
+import { idempotencyInterceptor } from "./rpc/idempotency.ts";
 import { logInterceptor } from "./rpc/log.ts";
 import { traceInterceptor } from "./rpc/trace.ts";
 import { validateInterceptor } from "./rpc/validate.ts";
@@ -33,7 +34,7 @@ export interface Server {
 
 /** The interceptors of every call, outermost first. */
 export function interceptorsOf(context: Context): Interceptor[] {
-  const { logger, credentials, publicCaller } = context;
+  const { config, db, keyring, logger, credentials, publicCaller } = context;
   return [
     traceInterceptor,
     logInterceptor(logger),
@@ -41,6 +42,7 @@ export function interceptorsOf(context: Context): Interceptor[] {
     authenticateInterceptor(credentials),
     authorizeInterceptor(accessTable(allServices), publicCaller),
     validateInterceptor,
+    idempotencyInterceptor({ db, settings: config.idempotency, logger }, keyring),
   ];
 }
 

@@ -5,6 +5,11 @@ import type { Database } from "./schema.ts";
 /** The tables that belong to no tenant. Any other table must be under forced row security. */
 export const globalTables: readonly string[] = [
   "signing_keys",
+  "idempotency_keys",
+  "login_failures",
+  "installation_secrets",
+  "email_codes",
+  "email_code_requests",
   "schema_migrations",
   "schema_migrations_lock",
 ];

@@ -12,6 +12,7 @@ export interface Database {
   events: EventsTable;
   event_keys: EventKeysTable;
 }
+  idempotency_keys: IdempotencyKeysTable;
 
 /** Set by the database on insert, may be given. */
 type Timestamp = ColumnType<Date, Date | string | undefined, Date | string>;
@@ -133,3 +134,19 @@ export interface EventKeysTable {
   /** 16 bytes of a hash of the body: tells a duplicate from a conflict. */
   digest: Fixed<Buffer>;
 }
+/** Calls that carry a request id. Belongs to no tenant: some are made before one is known. */
+export interface IdempotencyKeysTable {
+  /** A hash of method, tenant, caller and request id. */
+  id: Fixed<Buffer>;
+  /** Tells the content apart, but only to whoever has the request id. */
+  fingerprint: Buffer;
+  /** The run that may take effect; another takes over when the lease has lapsed without any. */
+  attempt: string;
+  lease_until: Date;
+  /** Set in the transaction of the effect itself. */
+  effect_at: Date | null;
+  /** Encrypted with a key that is stored nowhere. */
+  answer: Buffer | null;
+  expires_at: Date;
+}
+

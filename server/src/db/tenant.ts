@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { type IsolationLevel, type Kysely, sql, type Transaction } from "kysely";
+import { beforeCommit } from "./commit-guard.ts";
 import type { Database } from "./schema.ts";
 import { classifyDatabaseError } from "./sqlstate.ts";
 
@@ -94,7 +95,11 @@ async function transact<T>(
       return await (options?.isolationLevel
         ? builder.setIsolationLevel(options.isolationLevel)
         : builder
-      ).execute(fn);
+      ).execute(async (trx) => {
+        const result = await fn(trx);
+        await beforeCommit(trx);
+        return result;
+      });
     } catch (error) {
       if (attempt >= transactionAttempts || classifyDatabaseError(error)?.kind !== "retry") throw error;
       await sleep(Math.random() * retryDelayMs * attempt);

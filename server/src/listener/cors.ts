@@ -11,6 +11,7 @@ const requestHeaders = join(connectCors.allowedHeaders, [
   "authorization",
   "x-api-key",
   "idempotency-key",
+  "x-pulsewire-tenant",
   "if-match",
   "if-none-match",
   "last-event-id",
@@ -24,6 +25,7 @@ const requestHeaders = join(connectCors.allowedHeaders, [
 const responseHeaders = join(connectCors.exposedHeaders, [
   "grpc-encoding",
   "x-request-id",
+  "idempotent-replayed",
   "retry-after",
   "ratelimit",
   "ratelimit-policy",

@@ -70,6 +70,8 @@ const codes: Record<Exclude<ErrorReason, ErrorReason.UNSPECIFIED>, Code> = {
   [ErrorReason.INSUFFICIENT_ROLE]: Code.PermissionDenied,
   [ErrorReason.TENANT_SUSPENDED]: Code.PermissionDenied,
   [ErrorReason.KEY_RESTRICTED]: Code.PermissionDenied,
+  [ErrorReason.REQUEST_IN_PROGRESS]: Code.Aborted,
+  [ErrorReason.OUTCOME_UNKNOWN]: Code.FailedPrecondition,
 };
 
 /** Makes the error that says why a call failed. Throw it from a handler or an interceptor. */

@@ -260,6 +260,22 @@ export enum ErrorReason {
    * @generated from enum value: ERROR_REASON_KEY_RESTRICTED = 33;
    */
   KEY_RESTRICTED = 33,
+
+  /**
+   * [ABORTED] A call with the same request id is still running; call again for its answer. Detail: RetryInfo.
+   * Metadata: `id`.
+   *
+   * @generated from enum value: ERROR_REASON_REQUEST_IN_PROGRESS = 34;
+   */
+  REQUEST_IN_PROGRESS = 34,
+
+  /**
+   * [FAILED_PRECONDITION] A call with the same request id took effect, wholly or in part, but its answer was lost in a
+   * crash. Look at the resource, then call with a new request id if need be. Metadata: `id`.
+   *
+   * @generated from enum value: ERROR_REASON_OUTCOME_UNKNOWN = 35;
+   */
+  OUTCOME_UNKNOWN = 35,
 }
 
 /**
