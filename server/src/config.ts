@@ -23,21 +23,19 @@ export const settingNames = [
   "PULSEWIRE_REGISTRATION",
   "PULSEWIRE_ACCESS_TOKEN_TTL",
   "PULSEWIRE_TOKEN_ISSUER",
-  "PULSEWIRE_MAX_MESSAGE_BYTES",
-  "PULSEWIRE_MAX_BATCH_EVENTS",
   "PULSEWIRE_KEY_ENCRYPTION_KEY",
   "PULSEWIRE_SIGNING_KEY_PERIOD",
   "PULSEWIRE_SIGNING_KEY_LEAD",
+  "PULSEWIRE_IDEMPOTENCY_TTL",
+  "PULSEWIRE_IDEMPOTENCY_LEASE",
+  "PULSEWIRE_MAX_MESSAGE_BYTES",
+  "PULSEWIRE_MAX_BATCH_EVENTS",
   "PULSEWIRE_MAX_BATCH_SAMPLES",
   "PULSEWIRE_MAX_QUEUED_ROWS",
   "PULSEWIRE_DRAIN_TIMEOUT",
 ] as const;
 
 export type SettingName = (typeof settingNames)[number];
-  "PULSEWIRE_IDEMPOTENCY_TTL",
-  "PULSEWIRE_IDEMPOTENCY_LEASE",
-  "PULSEWIRE_MAX_MESSAGE_BYTES",
-  "PULSEWIRE_MAX_BATCH_EVENTS",
 export type Settings = Partial<Record<SettingName, string>>;
 
 export interface Config {
@@ -64,8 +62,6 @@ export interface Config {
   readonly publicTenant: string | undefined;
   /** Whether anyone may register a tenant. Default: open. */
   readonly registrationOpen: boolean;
-  readonly auth: {
-    /** Given: tokens are signed with HS256 and this secret; otherwise EdDSA with keys from the database. */
   /** Who holds PLATFORM_ADMIN, as `email/slug` in lower case; see `isPlatformAdmin`. Default: nobody. */
   readonly platformAdmins: ReadonlySet<string>;
   /** Limits of tenants for which none is set, by the names of TenantLimits; 0: without limit, the default of all. */
@@ -73,17 +69,29 @@ export interface Config {
   /** 32 bytes each: the first encrypts the secrets that the database keeps, all decrypt them. Default: none with an
    * outside database; with the embedded one, a key that is made in the data folder. */
   readonly keyEncryptionKeys: readonly Buffer[];
+  readonly auth: {
+    /** Given: tokens are signed with HS256 and this secret; otherwise EdDSA with keys from the database. */
     readonly jwtSecret: string | undefined;
     /** `iss` of tokens. */
     readonly issuer: string;
     /** Life of an access token, seconds. Default 3,600. */
     readonly accessTokenTtlSeconds: number;
-    /** How long a checked API key is trusted without a look at the database, seconds. Default 300. */
-    readonly apiKeyCacheTtlSeconds: number;
+    /** Life of a refresh token, and so of a session that is not used, seconds. Default 30 days. */
+    readonly refreshTokenTtlSeconds: number;
+    /** Life of a development token, seconds. Default 86,400. */
+    readonly developmentTokenTtlSeconds: number;
     /** How long a key signs tokens before the next one does, milliseconds. Default 30 days. */
     readonly signingKeyPeriodMs: number;
     /** How long before it signs a key stands in the JWKS, milliseconds. Default 1 hour. */
     readonly signingKeyLeadMs: number;
+    /** How long a checked API key is trusted without a look at the database, seconds. Default 300. */
+    readonly apiKeyCacheTtlSeconds: number;
+  };
+  readonly idempotency: {
+    /** How long the answer to a call with a request id is kept, milliseconds. Default 24 hours. */
+    readonly ttlMs: number;
+    /** For how long a call with a request id may run before a repetition takes over, milliseconds. Default 30 s. */
+    readonly leaseMs: number;
   };
   readonly limits: Limits;
 }
@@ -98,14 +106,6 @@ export interface Limits {
   readonly maxBatchSamples: number;
   /** Largest single event, encoded, bytes. */
   readonly maxEventBytes: number;
-    /** How long a checked API key is trusted without a look at the database, seconds. Default 300. */
-    readonly apiKeyCacheTtlSeconds: number;
-  };
-  readonly idempotency: {
-    /** How long the answer to a call with a request id is kept, milliseconds. Default 24 hours. */
-    readonly ttlMs: number;
-    /** For how long a call with a request id may run before a repetition takes over, milliseconds. Default 30 s. */
-    readonly leaseMs: number;
   /** Rows of calls that wait for a commit, for events and samples each; beyond, calls are refused. Default 200,000. */
   readonly maxQueuedRows: number;
   /** Database connections of this process. Default 16. */
@@ -149,6 +149,11 @@ export function envToConfig(env: Settings): Config {
       "JWT_SECRET_KEY is too short for HS256; use at least 32 bytes, such as `openssl rand -hex 32`",
     );
   }
+  const signingKeyPeriod = integer(env, "PULSEWIRE_SIGNING_KEY_PERIOD", 30 * 86_400, 2, 3_650 * 86_400);
+  const signingKeyLead = integer(env, "PULSEWIRE_SIGNING_KEY_LEAD", Math.min(3_600, signingKeyPeriod - 1), 1, 86_400);
+  if (signingKeyLead >= signingKeyPeriod) {
+    throw new ConfigError("PULSEWIRE_SIGNING_KEY_LEAD must be less than PULSEWIRE_SIGNING_KEY_PERIOD");
+  }
   return {
     host: env.HOST ?? (embedded ? "127.0.0.1" : "0.0.0.0"),
     port: integer(env, "PORT", 8080, 0, 65_535),
@@ -164,16 +169,22 @@ export function envToConfig(env: Settings): Config {
     migrationDatabaseUrl: env.PULSEWIRE_MIGRATION_DATABASE_URL,
     publicTenant: env.PULSEWIRE_PUBLIC_TENANT ?? (embedded ? demoTenantSlug : undefined),
     registrationOpen: oneOf(env, "PULSEWIRE_REGISTRATION", ["open", "closed"]) !== "closed",
+    platformAdmins: platformAdmins(env.PULSEWIRE_PLATFORM_ADMINS),
+    tenantLimits: tenantLimits(env.PULSEWIRE_TENANT_LIMITS),
+    keyEncryptionKeys: env.PULSEWIRE_KEY_ENCRYPTION_KEY ? encryptionKeys(env.PULSEWIRE_KEY_ENCRYPTION_KEY) : [],
     auth: {
       jwtSecret,
-  const signingKeyPeriod = integer(env, "PULSEWIRE_SIGNING_KEY_PERIOD", 30 * 86_400, 2, 3_650 * 86_400);
-  const signingKeyLead = integer(env, "PULSEWIRE_SIGNING_KEY_LEAD", Math.min(3_600, signingKeyPeriod - 1), 1, 86_400);
-  if (signingKeyLead >= signingKeyPeriod) {
-    throw new ConfigError("PULSEWIRE_SIGNING_KEY_LEAD must be less than PULSEWIRE_SIGNING_KEY_PERIOD");
-  }
       issuer: env.PULSEWIRE_TOKEN_ISSUER ?? "pulsewire",
       accessTokenTtlSeconds: integer(env, "PULSEWIRE_ACCESS_TOKEN_TTL", 3_600, 60, 7 * 86_400),
+      refreshTokenTtlSeconds: integer(env, "PULSEWIRE_REFRESH_TOKEN_TTL", 30 * 86_400, 60, 366 * 86_400),
+      developmentTokenTtlSeconds: integer(env, "PULSEWIRE_DEVELOPMENT_TOKEN_TTL", 86_400, 60, 366 * 86_400),
+      signingKeyPeriodMs: signingKeyPeriod * 1_000,
+      signingKeyLeadMs: signingKeyLead * 1_000,
       apiKeyCacheTtlSeconds: integer(env, "API_KEY_CACHE_TTL", 300, 0, 86_400),
+    },
+    idempotency: {
+      ttlMs: integer(env, "PULSEWIRE_IDEMPOTENCY_TTL", 86_400, 1, 30 * 86_400) * 1_000,
+      leaseMs: integer(env, "PULSEWIRE_IDEMPOTENCY_LEASE", 30, 1, 3_600) * 1_000,
     },
     limits: {
       maxMessageBytes: integer(env, "PULSEWIRE_MAX_MESSAGE_BYTES", 16 * megabyte, 65_536, 256 * megabyte),
@@ -187,15 +198,10 @@ export function envToConfig(env: Settings): Config {
       seriesCacheSize: 500_000,
       maxSampleAgeMs: 30 * dayMs,
       maxSampleAheadMs: dayMs,
-    platformAdmins: platformAdmins(env.PULSEWIRE_PLATFORM_ADMINS),
-    tenantLimits: tenantLimits(env.PULSEWIRE_TENANT_LIMITS),
-    keyEncryptionKeys: env.PULSEWIRE_KEY_ENCRYPTION_KEY ? encryptionKeys(env.PULSEWIRE_KEY_ENCRYPTION_KEY) : [],
     redisUrl: redisUrl(env),
     },
   };
 }
-      signingKeyPeriodMs: signingKeyPeriod * 1_000,
-      signingKeyLeadMs: signingKeyLead * 1_000,
 
 /** The tenant that the embedded default creates. */
 export const demoTenantSlug = "demo";
@@ -219,32 +225,6 @@ function oneOf<T extends string>(env: Settings, name: SettingName, words: readon
   return word;
 }
 
-const logLevels: Record<string, string> = {
-  trace: "trace",
-  debug: "debug",
-  info: "info",
-  warn: "warn",
-  warning: "warn",
-  error: "error",
-  critical: "fatal",
-  fatal: "fatal",
-  silent: "silent",
-};
-
-function logLevel(text = "info"): string {
-  const level = logLevels[text.toLowerCase()];
-function redisUrl({ REDIS_URL: text }: Settings): string | undefined {
-  if (text === undefined || (URL.canParse(text) && /^rediss?:$/.test(new URL(text).protocol))) return text;
-    idempotency: {
-      ttlMs: integer(env, "PULSEWIRE_IDEMPOTENCY_TTL", 86_400, 1, 30 * 86_400) * 1_000,
-      leaseMs: integer(env, "PULSEWIRE_IDEMPOTENCY_LEASE", 30, 1, 3_600) * 1_000,
-    },
-  throw new ConfigError("REDIS_URL must look like redis://user:password@host:6379/0, or rediss:// for TLS");
-}
-
-  if (!level)
-    throw new ConfigError(`LOG_LEVEL is '${text}'; it must be one of ${Object.keys(logLevels).join(", ")}`);
-  return level;
 function platformAdmins(text = ""): Set<string> {
   const entries = text.split(",").map((entry) => entry.trim().toLowerCase());
   for (const entry of entries) {
@@ -296,4 +276,26 @@ export function encryptionKeys(text: string): Buffer[] {
   });
 }
 
+const logLevels: Record<string, string> = {
+  trace: "trace",
+  debug: "debug",
+  info: "info",
+  warn: "warn",
+  warning: "warn",
+  error: "error",
+  critical: "fatal",
+  fatal: "fatal",
+  silent: "silent",
+};
+
+function logLevel(text = "info"): string {
+  const level = logLevels[text.toLowerCase()];
+function redisUrl({ REDIS_URL: text }: Settings): string | undefined {
+  if (text === undefined || (URL.canParse(text) && /^rediss?:$/.test(new URL(text).protocol))) return text;
+  throw new ConfigError("REDIS_URL must look like redis://user:password@host:6379/0, or rediss:// for TLS");
+}
+
+  if (!level)
+    throw new ConfigError(`LOG_LEVEL is '${text}'; it must be one of ${Object.keys(logLevels).join(", ")}`);
+  return level;
 }

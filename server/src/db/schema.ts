@@ -6,13 +6,13 @@ export interface Database {
   users: UsersTable;
   api_keys: ApiKeysTable;
   signing_keys: SigningKeysTable;
+  idempotency_keys: IdempotencyKeysTable;
   stores: StoresTable;
   series: SeriesTable;
   samples: SamplesTable;
   events: EventsTable;
   event_keys: EventKeysTable;
 }
-  idempotency_keys: IdempotencyKeysTable;
 
 /** Set by the database on insert, may be given. */
 type Timestamp = ColumnType<Date, Date | string | undefined, Date | string>;
@@ -78,6 +78,22 @@ export interface SigningKeysTable {
   created_at: CreatedAt;
 }
 
+/** Calls that carry a request id. Belongs to no tenant: some are made before one is known. */
+export interface IdempotencyKeysTable {
+  /** A hash of method, tenant, caller and request id. */
+  id: Fixed<Buffer>;
+  /** Tells the content apart, but only to whoever has the request id. */
+  fingerprint: Buffer;
+  /** The run that may take effect; another takes over when the lease has lapsed without any. */
+  attempt: string;
+  lease_until: Date;
+  /** Set in the transaction of the effect itself. */
+  effect_at: Date | null;
+  /** Encrypted with a key that is stored nowhere. */
+  answer: Buffer | null;
+  expires_at: Date;
+}
+
 export interface StoresTable {
   tenant_id: Fixed<string>;
   id: Fixed<string>;
@@ -134,19 +150,3 @@ export interface EventKeysTable {
   /** 16 bytes of a hash of the body: tells a duplicate from a conflict. */
   digest: Fixed<Buffer>;
 }
-/** Calls that carry a request id. Belongs to no tenant: some are made before one is known. */
-export interface IdempotencyKeysTable {
-  /** A hash of method, tenant, caller and request id. */
-  id: Fixed<Buffer>;
-  /** Tells the content apart, but only to whoever has the request id. */
-  fingerprint: Buffer;
-  /** The run that may take effect; another takes over when the lease has lapsed without any. */
-  attempt: string;
-  lease_until: Date;
-  /** Set in the transaction of the effect itself. */
-  effect_at: Date | null;
-  /** Encrypted with a key that is stored nowhere. */
-  answer: Buffer | null;
-  expires_at: Date;
-}
-
