@@ -21,7 +21,15 @@ export const settingNames = [
   "PULSEWIRE_CORS_ORIGINS",
   "PULSEWIRE_PUBLIC_TENANT",
   "PULSEWIRE_REGISTRATION",
+  "PULSEWIRE_PLATFORM_ADMINS",
+  "PULSEWIRE_TENANT_LIMITS",
   "PULSEWIRE_ACCESS_TOKEN_TTL",
+  "PULSEWIRE_REFRESH_TOKEN_TTL",
+  "PULSEWIRE_DEVELOPMENT_TOKENS",
+  "PULSEWIRE_DEVELOPMENT_TOKEN_TTL",
+  "SMTP_URL",
+  "PULSEWIRE_SMTP_URL",
+  "PULSEWIRE_MAIL_FROM",
   "PULSEWIRE_TOKEN_ISSUER",
   "PULSEWIRE_KEY_ENCRYPTION_KEY",
   "PULSEWIRE_SIGNING_KEY_PERIOD",
@@ -54,10 +62,16 @@ export interface Config {
   readonly dataDir: string;
   /** Outside PostgreSQL; undefined: embedded. */
   readonly databaseUrl: string | undefined;
-  /** The owner's connection, where the service's own user is not the owner. */
-  readonly migrationDatabaseUrl: string | undefined;
   /** Carries messages between processes and counts calls for rate limits; undefined: PostgreSQL and each process do. */
   readonly redisUrl: string | undefined;
+  /** The owner's connection, where the service's own user is not the owner. */
+  readonly migrationDatabaseUrl: string | undefined;
+  /** The embedded database: what an operator would have to configure has a stand-in. Codes are shown in the log. */
+  readonly development: boolean;
+  /** Whether anyone gets a token. Default: with the embedded database on loopback only. */
+  readonly developmentTokens: boolean;
+  /** The mail server and the sender's address; undefined: no e-mail is sent. */
+  readonly mail: { readonly smtpUrl: string; readonly from: string } | undefined;
   /** Slug of the tenant whose open reads need no credentials; undefined: none. */
   readonly publicTenant: string | undefined;
   /** Whether anyone may register a tenant. Default: open. */
@@ -96,6 +110,21 @@ export interface Config {
   readonly limits: Limits;
 }
 
+/** A field of TenantLimits in the contract. */
+export const tenantLimitNames = [
+  "stores",
+  "series",
+  "users",
+  "functions",
+  "apiKeys",
+  "eventsPerDay",
+  "samplesPerDay",
+  "costBudgetMicros",
+  "requestsPerMinute",
+] as const;
+export type TenantLimitName = (typeof tenantLimitNames)[number];
+export type TenantLimitDefaults = Readonly<Record<TenantLimitName, bigint>>;
+
 /** Every limit of the service that is not the listener's or the database's own. */
 export interface Limits {
   /** Largest request message after decompression, bytes. Default 16 MiB. */
@@ -112,6 +141,26 @@ export interface Limits {
   readonly databaseConnections: number;
   /** How long running calls may take to finish after SIGTERM, milliseconds. Default 30 s. */
   readonly drainTimeoutMs: number;
+  /** Wrong passwords for an account before one more locks it. */
+  readonly loginFreeFailures: number;
+  /** How long the first lock of an account lasts, milliseconds; each further wrong password doubles it. */
+  readonly loginLockMs: number;
+  /** The longest lock. */
+  readonly loginLockMaxMs: number;
+  /** After how long without a wrong password they are forgotten. */
+  readonly loginFailureMemoryMs: number;
+  /** Sign-ins to one account that may wait for each other in this process. */
+  readonly loginQueue: number;
+  /** Life of an e-mail code, milliseconds. */
+  readonly codeTtlMs: number;
+  /** How long until another code can be asked for. */
+  readonly codeResendMs: number;
+  /** Codes for one address in an hour. */
+  readonly codesPerHour: number;
+  /** Attempts that a code has. */
+  readonly codeAttempts: number;
+  /** Sessions whose standing is remembered. */
+  readonly sessionCacheSize: number;
   /** API keys whose check is remembered. */
   readonly apiKeyCacheSize: number;
   /** Series whose existence is remembered. */
@@ -166,7 +215,11 @@ export function envToConfig(env: Settings): Config {
     logLevel: logLevel(env.LOG_LEVEL),
     dataDir: resolve(env.PULSEWIRE_DATA_DIR ?? ".pulsewire"),
     databaseUrl: env.DATABASE_URL,
+    redisUrl: redisUrl(env),
     migrationDatabaseUrl: env.PULSEWIRE_MIGRATION_DATABASE_URL,
+    development: embedded,
+    developmentTokens: developmentTokens(env, embedded),
+    mail: mail(env),
     publicTenant: env.PULSEWIRE_PUBLIC_TENANT ?? (embedded ? demoTenantSlug : undefined),
     registrationOpen: oneOf(env, "PULSEWIRE_REGISTRATION", ["open", "closed"]) !== "closed",
     platformAdmins: platformAdmins(env.PULSEWIRE_PLATFORM_ADMINS),
@@ -194,11 +247,20 @@ export function envToConfig(env: Settings): Config {
       maxQueuedRows: integer(env, "PULSEWIRE_MAX_QUEUED_ROWS", 200_000, 1_000, 10_000_000),
       databaseConnections: integer(env, "PULSEWIRE_DATABASE_CONNECTIONS", 16, 4, 1_000),
       drainTimeoutMs: integer(env, "PULSEWIRE_DRAIN_TIMEOUT", 30, 0, 3_600) * 1_000,
+      loginFreeFailures: 4,
+      loginLockMs: 1_000,
+      loginLockMaxMs: 15 * 60_000,
+      loginFailureMemoryMs: dayMs,
+      loginQueue: 64,
+      codeTtlMs: 10 * 60_000,
+      codeResendMs: 30_000,
+      codesPerHour: 10,
+      codeAttempts: 5,
+      sessionCacheSize: 100_000,
       apiKeyCacheSize: 100_000,
       seriesCacheSize: 500_000,
       maxSampleAgeMs: 30 * dayMs,
       maxSampleAheadMs: dayMs,
-    redisUrl: redisUrl(env),
     },
   };
 }
@@ -214,6 +276,35 @@ function integer(env: Settings, name: SettingName, fallback: number, min: number
     throw new ConfigError(`${name} is '${text}'; it must be a whole number from ${min} to ${max}`);
   }
   return value;
+}
+
+function redisUrl({ REDIS_URL: text }: Settings): string | undefined {
+  if (text === undefined || (URL.canParse(text) && /^rediss?:$/.test(new URL(text).protocol))) return text;
+  throw new ConfigError("REDIS_URL must look like redis://user:password@host:6379/0, or rediss:// for TLS");
+}
+
+/** Open on the embedded default only where nobody but this machine can ask. */
+function developmentTokens(env: Settings, embedded: boolean): boolean {
+  const asked = oneOf(env, "PULSEWIRE_DEVELOPMENT_TOKENS", ["on", "off"]);
+  if (asked !== undefined) return asked === "on";
+  return embedded && /^(localhost|127(\.\d{1,3}){3}|::1)$/.test(env.HOST ?? "127.0.0.1");
+}
+
+function mail(env: Settings): Config["mail"] {
+  const smtpUrl = env.PULSEWIRE_SMTP_URL ?? env.SMTP_URL;
+  if (smtpUrl === undefined) return undefined;
+  const name = env.PULSEWIRE_SMTP_URL ? "PULSEWIRE_SMTP_URL" : "SMTP_URL";
+  // Never repeated in a message, for it holds the password.
+  if (!URL.canParse(smtpUrl) || !/^smtps?:$/.test(new URL(smtpUrl).protocol)) {
+    throw new ConfigError(`${name} must look like smtp://user:password@host:587, or smtps://… for TLS`);
+  }
+  const from = env.PULSEWIRE_MAIL_FROM;
+  if (!from?.includes("@")) {
+    throw new ConfigError(
+      `${name} is set, so PULSEWIRE_MAIL_FROM must be the sender's address, such as Pulsewire <pulsewire@example.org>`,
+    );
+  }
+  return { smtpUrl, from };
 }
 
 function oneOf<T extends string>(env: Settings, name: SettingName, words: readonly T[]): T | undefined {
@@ -290,11 +381,6 @@ const logLevels: Record<string, string> = {
 
 function logLevel(text = "info"): string {
   const level = logLevels[text.toLowerCase()];
-function redisUrl({ REDIS_URL: text }: Settings): string | undefined {
-  if (text === undefined || (URL.canParse(text) && /^rediss?:$/.test(new URL(text).protocol))) return text;
-  throw new ConfigError("REDIS_URL must look like redis://user:password@host:6379/0, or rediss:// for TLS");
-}
-
   if (!level)
     throw new ConfigError(`LOG_LEVEL is '${text}'; it must be one of ${Object.keys(logLevels).join(", ")}`);
   return level;

@@ -57,6 +57,7 @@ export function createServer(context: Context): Server {
     contextValues: (req) => createContextValues().set(clientAddressKey, clientAddress(req)),
     shutdownSignal: shutdown.signal,
     limits,
+    amendError: explainProtocolError(limits),
     registry: createRegistry(BadRequestSchema, ErrorInfoSchema, RetryInfoSchema),
     fallback(req, res) {
       if (!health.answerHealth(req, res) && !answerJwks(req, res)) answerNotFound(req, res);

@@ -1,16 +1,6 @@
 /** Access tokens: JSON Web Tokens (RFC 7519), EdDSA with keys from the database, or HS256 with a given secret. */
 import { randomUUID } from "node:crypto";
-import {
-  type CryptoKey,
-  exportJWK,
-  generateKeyPair,
-  importJWK,
-  type JWK,
-  type JWTPayload,
-  jwtVerify,
-  SignJWT,
-} from "jose";
-import type { Kysely } from "kysely";
+import { type JWTPayload, jwtVerify, SignJWT } from "jose";
 import type { Config } from "../config.ts";
 import type { SigningKeys } from "./signing-keys/keys.ts";
 
@@ -18,8 +8,10 @@ import type { SigningKeys } from "./signing-keys/keys.ts";
 export interface TokenClaims {
   readonly userId: string;
   readonly tenantId: string;
-  readonly role: Role;
-  readonly mustChangePassword: boolean;
+  /** What the user may do is the session's to say, so that it changes at once. */
+  readonly sessionId: string;
+  /** The session's epoch: a new password makes the tokens before it void. */
+  readonly epoch: number;
 }
 
 /** A verified token. */
@@ -28,8 +20,8 @@ export interface VerifiedToken extends TokenClaims {
 }
 
 export interface Tokens {
-  /** Signs a token that expires after `ttlSeconds`. */
-  issue(claims: TokenClaims): Promise<string>;
+  /** Signs a token that expires after `ttlSeconds`, or after the time given. */
+  issue(claims: TokenClaims, ttlSeconds?: number): Promise<string>;
   /** Checks signature, algorithm, issuer, audience and expiry. Throws whatever jose throws. */
   verify(token: string): Promise<VerifiedToken>;
   readonly ttlSeconds: number;
@@ -43,16 +35,16 @@ export function createTokens(keys: SigningKeys, settings: Config["auth"]): Token
   const { issuer, accessTokenTtlSeconds } = settings;
   return {
     ttlSeconds: accessTokenTtlSeconds,
-    async issue(claims) {
+    async issue(claims, ttlSeconds = accessTokenTtlSeconds) {
       const { kid, key } = keys.current();
-      return await new SignJWT({ tid: claims.tenantId, role: claims.role, pwd: claims.mustChangePassword })
+      return await new SignJWT({ tid: claims.tenantId, sid: claims.sessionId, ver: claims.epoch })
         .setProtectedHeader({ alg: keys.algorithm, typ: "JWT", ...(kid && { kid }) })
         .setSubject(claims.userId)
         .setIssuer(issuer)
         .setAudience(audience)
         .setJti(randomUUID())
         .setIssuedAt()
-        .setExpirationTime(`${accessTokenTtlSeconds}s`)
+        .setExpirationTime(`${ttlSeconds}s`)
         .sign(key);
     },
     async verify(token) {
@@ -62,7 +54,7 @@ export function createTokens(keys: SigningKeys, settings: Config["auth"]): Token
         audience,
         typ: "JWT",
         clockTolerance: clockToleranceSeconds,
-        requiredClaims: ["sub", "exp", "tid", "role"],
+        requiredClaims: ["sub", "exp", "tid", "sid", "ver"],
       });
       return readClaims(payload);
     },
@@ -73,8 +65,8 @@ function readClaims(payload: JWTPayload): VerifiedToken {
   return {
     userId: String(payload.sub),
     tenantId: String(payload.tid),
-    role: payload.role as Role,
-    mustChangePassword: payload.pwd === true,
+    sessionId: String(payload.sid),
+    epoch: Number(payload.ver),
     expiresAtMs: Number(payload.exp) * 1000,
   };
 }

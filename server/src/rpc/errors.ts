@@ -119,9 +119,6 @@ export function notFound(resource: string, id: string): ConnectError {
   });
 }
 
-/** What PostgreSQL says of U+0000 in a text or in JSON. */
-const unstorableText: ReadonlySet<string> = new Set(["22021", "22P05"]);
-
 const retryAfterOutageMs = 1_000;
 
 /** Turns whatever was thrown into what the caller may see; the rest is for the log. */
@@ -135,17 +132,7 @@ export function toCallerError(error: unknown, requestId: string): ConnectError {
   }
   if (error instanceof Error && error.name === "AbortError")
     return new ConnectError("the call was cancelled", Code.Canceled);
-  const database = classifyDatabaseError(error);
-  if (database?.sqlstate !== undefined && unstorableText.has(database.sqlstate)) {
-    return failure(
-      ErrorReason.INVALID_FIELD,
-      "a text holds the character U+0000, which cannot be stored; leave it out",
-      {
-        cause: error,
-      },
-    );
-  }
-  switch (database?.kind) {
+  switch (classifyDatabaseError(error)?.kind) {
     case "unavailable":
       return failure(
         ErrorReason.DEPENDENCY_UNAVAILABLE,
@@ -208,5 +195,22 @@ export function errorsInterceptor(logger: Logger): Interceptor {
     } catch (error) {
       throw translate(error);
     }
+  };
+}
+
+/** Errors that the protocol library raises before any interceptor runs, for requests that it cannot read. */
+export function explainProtocolError(limits: {
+  readMaxBytes: number;
+}): (error: ConnectError) => ConnectError {
+  return (error) => {
+    if (/readMaxBytes/.test(error.rawMessage)) {
+      return failure(
+        ErrorReason.MESSAGE_TOO_LARGE,
+        `the message is larger than the ${limits.readMaxBytes} bytes that this server takes; send less at once`,
+        { metadata: { limit_bytes: String(limits.readMaxBytes) } },
+      );
+    }
+    const unreadable = error.code === Code.InvalidArgument || /^parse binary: /.test(error.rawMessage);
+    return unreadable ? failure(ErrorReason.MALFORMED_REQUEST, error.rawMessage) : error;
   };
 }
