@@ -14,7 +14,7 @@ import { authenticateInterceptor } from "./rpc/authenticate.ts";
 import { authorizeInterceptor } from "./rpc/authorize.ts";
 import { clientAddress, clientAddressKey } from "./rpc/client-address.ts";
 import { errorsInterceptor, explainProtocolError } from "./rpc/errors.ts";
-import { idempotencyInterceptor } from "./rpc/idempotency.ts";
+import { limitAddressInterceptor, limitCallerInterceptor, methodsLimitedByAddress } from "./rpc/limit.ts";
 import { logInterceptor } from "./rpc/log.ts";
 import { traceInterceptor } from "./rpc/trace.ts";
 import { validateInterceptor } from "./rpc/validate.ts";
@@ -42,7 +42,6 @@ export function interceptorsOf(context: Context): Interceptor[] {
     authenticateInterceptor(credentials),
     authorizeInterceptor(accessTable(allServices), publicCaller),
     validateInterceptor,
-    idempotencyInterceptor({ db, settings: config.idempotency, logger }, keyring),
   ];
 }
 

@@ -1,5 +1,5 @@
 import type { DescService } from "@bufbuild/protobuf";
-import type { ConnectRouter } from "@connectrpc/connect";
+import type { ConnectRouter, ServiceImpl } from "@connectrpc/connect";
 import { authHandlers } from "./auth/handlers.ts";
 import type { Context } from "./context.ts";
 import { Health } from "./gen/grpc/health/v1/health_pb.js";
@@ -14,6 +14,7 @@ import { WebhooksService } from "./gen/pulsewire/webhooks/v1/webhooks_service_pb
 import { ingestionHandlers } from "./ingestion/handlers.ts";
 import { metricsHandlers } from "./metrics/handlers.ts";
 import { reflectionRoutes } from "./ops/reflection.ts";
+import { withRequestIds } from "./rpc/idempotency.ts";
 
 /** The six services of the contract. */
 export const contractServices = [
@@ -35,12 +36,16 @@ export const allServices: readonly DescService[] = [
 
 /** Registers all services; methods without a handler answer UNIMPLEMENTED. */
 export function registerServices(router: ConnectRouter, context: Context): void {
-  router.service(AuthService, authHandlers(context));
-  router.service(IngestionService, ingestionHandlers(context));
-  router.service(MetricsService, metricsHandlers(context));
-  router.service(FunctionsService, {});
-  router.service(ProgressService, {});
-  router.service(WebhooksService, {});
+  const { config, db, keyring, logger } = context;
+  const once = { db, logger, settings: config.idempotency };
+  const serve = <S extends DescService>(service: S, handlers: Partial<ServiceImpl<S>>) =>
+    router.service(service, withRequestIds(service, handlers, once, keyring));
+  serve(AuthService, authHandlers(context));
+  serve(IngestionService, ingestionHandlers(context));
+  serve(MetricsService, metricsHandlers(context));
+  serve(FunctionsService, {});
+  serve(ProgressService, {});
+  serve(WebhooksService, {});
   context.health.routes(router);
   reflectionRoutes(router, [...contractServices, Health]);
 }

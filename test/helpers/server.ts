@@ -44,16 +44,22 @@ export async function startTestServer(settings: Settings = {}): Promise<TestServ
   return { url, port, tenant, context, database, register, stop, [Symbol.asyncDispose]: stop };
 }
 
-/** Starts a server on a database that is there already. */
-export async function serve(database: TestDatabase, settings: Settings = {}) {
-  const config = envToConfig({
+/** Settings of a server on this database, in this process or in one of its own. */
+export function settingsFor(database: TestDatabase): Settings {
+  return {
     HOST: "127.0.0.1",
     PORT: "0",
     DATABASE_URL: urlOf(database.connection("app")),
     PULSEWIRE_MIGRATION_DATABASE_URL: urlOf(database.connection("owner")),
     PULSEWIRE_DRAIN_TIMEOUT: "5",
-    ...settings,
-  });
+    // All tests call from one address.
+    PULSEWIRE_AUTH_RATE_LIMIT: "1000000",
+  };
+}
+
+/** Starts a server on a database that is there already. */
+export async function serve(database: TestDatabase, settings: Settings = {}) {
+  const config = envToConfig({ ...settingsFor(database), ...settings });
   const context = await createContext(config, testLogger);
   const server = createServer(context);
   const { url, port } = await server.start();

@@ -1,5 +1,14 @@
-import { type DescMethod, fromBinary, toBinary } from "@bufbuild/protobuf";
-import type { Interceptor, UnaryResponse } from "@connectrpc/connect";
+import {
+  create,
+  type DescMessage,
+  type DescMethod,
+  type DescService,
+  fromBinary,
+  type MessageInitShape,
+  type MessageShape,
+  toBinary,
+} from "@bufbuild/protobuf";
+import type { HandlerContext, ServiceImpl } from "@connectrpc/connect";
 import { requestKeyOf, takesRequestId } from "../idempotency/key.ts";
 import { type Once, runOnce } from "../idempotency/once.ts";
 import { sealOf } from "../idempotency/seal.ts";
@@ -9,45 +18,54 @@ import { callerKey } from "./caller.ts";
 /** Says that an answer is the kept one of an earlier call. */
 export const replayedHeader = "idempotent-replayed";
 
+type Answer = MessageInitShape<DescMessage>;
+type UnaryHandler = (request: MessageShape<DescMessage>, context: HandlerContext) => Promise<Answer> | Answer;
+
 /**
- * A unary mutation with a request id, in the field `request_id` or the header `Idempotency-Key`, takes effect once: a
- * repetition gets the same answer, with the header `idempotent-replayed: true`. Calls without one pass. So do methods
- * whose items carry ids of their own (IngestEvent, IngestEvents, WriteSamples, ReportProgress), streams and reads: the
- * header is accepted and says nothing there.
+ * Wraps the handlers of a service: a unary mutation with a request id, in the field `request_id` or the header
+ * `Idempotency-Key`, takes effect once, and a repetition gets the same answer, with the header
+ * `idempotent-replayed: true`. Calls without one pass. So do methods whose items carry ids of their own (IngestEvent,
+ * IngestEvents, WriteSamples, ReportProgress), streams and reads: the header is accepted and says nothing there.
  *
- * Stands innermost, so that a repetition is authenticated, authorized and validated like any call.
+ * Around the handlers and inside all interceptors, so that a repetition is authenticated, authorized and validated as
+ * any call is. (And an interceptor that answers by itself would not know the headers of the protocol.)
  */
-export function idempotencyInterceptor(once: Once, keyring: KeyRing): Interceptor {
+export function withRequestIds<S extends DescService>(
+  service: S,
+  handlers: Partial<ServiceImpl<S>>,
+  once: Once,
+  keyring: KeyRing,
+): Partial<ServiceImpl<S>> {
   const pepper = keyring.derive("idempotency");
-  const keyed = new WeakMap<DescMethod, boolean>();
-  return (next) => async (req) => {
-    if (req.stream) return next(req);
-    let takes = keyed.get(req.method);
-    if (takes === undefined) {
-      takes = takesRequestId(req.method);
-      keyed.set(req.method, takes);
+  const wrapped: Record<string, unknown> = { ...handlers };
+  for (const method of service.methods) {
+    const handler = wrapped[method.localName];
+    if (handler && takesRequestId(method)) {
+      wrapped[method.localName] = keyed(method, handler as UnaryHandler, once, pepper);
     }
-    const requestKey = takes
-      ? requestKeyOf(req.method, req.message, req.header, req.contextValues.get(callerKey))
-      : undefined;
-    if (!requestKey) return next(req);
-    const { method } = req;
-    const { answer, replayed } = await runOnce<UnaryResponse>(once, {
+  }
+  return wrapped as Partial<ServiceImpl<S>>;
+}
+
+function keyed(
+  method: DescMethod,
+  handler: UnaryHandler,
+  once: Once,
+  pepper: Buffer | undefined,
+): UnaryHandler {
+  const { output } = method;
+  return async (request, context) => {
+    const requestKey = requestKeyOf(method, request, context.requestHeader, context.values.get(callerKey));
+    if (!requestKey) return handler(request, context);
+    const { answer, replayed } = await runOnce<Answer>(once, {
       key: requestKey.key,
       seal: sealOf(requestKey, pepper),
-      signal: req.signal,
-      run: async () => (await next(req)) as UnaryResponse,
-      encode: ({ message }) => toBinary(method.output, message),
-      decode: (bytes) => ({
-        stream: false,
-        service: req.service,
-        method,
-        header: new Headers(),
-        trailer: new Headers(),
-        message: fromBinary(method.output, bytes),
-      }),
+      signal: context.signal,
+      run: async () => handler(request, context),
+      encode: (message) => toBinary(output, create(output, message)),
+      decode: (bytes) => fromBinary(output, bytes),
     });
-    if (replayed) answer.header.set(replayedHeader, "true");
+    if (replayed) context.responseHeader.set(replayedHeader, "true");
     return answer;
   };
 }
