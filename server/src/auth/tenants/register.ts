@@ -1,15 +1,14 @@
+import type { JsonObject } from "@bufbuild/protobuf";
 import type { Kysely } from "kysely";
-import type { Database } from "../../db/schema.ts";
+import type { Database, UserState } from "../../db/schema.ts";
 import { classifyDatabaseError } from "../../db/sqlstate.ts";
-import { withTenant } from "../../db/tenant.ts";
+import { type TenantTransaction, withTenant } from "../../db/tenant.ts";
 import { ErrorReason } from "../../gen/pulsewire/common/v1/error_reason_pb.js";
 import { failure } from "../../rpc/errors.ts";
 import { newResourceId } from "../ids.ts";
-import { hashPassword, temporaryPassword } from "../passwords.ts";
 import { insertUser, type UserRow } from "../users/store.ts";
+import { makeTemporaryPassword } from "../users/temporary-password.ts";
 import { insertTenant, type TenantRow } from "./store.ts";
-
-const temporaryPasswordTtlMs = 7 * 86_400_000;
 
 export interface RegisteredTenant {
   readonly tenant: TenantRow;
@@ -19,35 +18,60 @@ export interface RegisteredTenant {
   readonly expiresAt: Date;
 }
 
-/** Makes a tenant and its owner, who gets a temporary password. Throws ALREADY_EXISTS when the slug is taken. */
+export interface NewTenant {
+  readonly name: string;
+  readonly slug: string;
+  readonly contactEmail: string;
+  /** Default: `contactEmail`. */
+  readonly ownerEmail?: string;
+  /** Default: ACTIVE. */
+  readonly ownerState?: UserState;
+  /** TenantLimits in ProtoJSON; default: none. */
+  readonly limits?: JsonObject;
+}
+
+/**
+ * Makes a tenant and its owner, who gets a temporary password. `also` runs at the end of the transaction.
+ * Throws ALREADY_EXISTS when the slug is taken.
+ */
 export async function registerTenant(
   db: Kysely<Database>,
-  { name, slug, contactEmail }: { name: string; slug: string; contactEmail: string },
+  { name, slug, contactEmail, ownerEmail, ownerState, limits }: NewTenant,
+  also?: (trx: TenantTransaction, tenant: TenantRow, owner: UserRow) => Promise<void>,
 ): Promise<RegisteredTenant> {
-  const password = temporaryPassword();
-  const passwordHash = await hashPassword(password);
-  const expiresAt = new Date(Date.now() + temporaryPasswordTtlMs);
+  const temporary = await makeTemporaryPassword();
   const tenantId = newResourceId();
   try {
     return await withTenant(db, tenantId, async (trx) => {
-      const tenant = await insertTenant(trx, { id: tenantId, slug, name, contact_email: contactEmail });
+      const tenant = await insertTenant(trx, {
+        id: tenantId,
+        slug,
+        name,
+        contact_email: contactEmail,
+        ...(limits && { limits: JSON.stringify(limits) }),
+      });
       const owner = await insertUser(trx, {
         tenant_id: tenantId,
         id: newResourceId(),
-        email: contactEmail.toLowerCase(),
+        email: (ownerEmail ?? contactEmail).toLowerCase(),
         display_name: "",
-        password_hash: passwordHash,
-        must_change_password: true,
-        temporary_password_expires_at: expiresAt,
+        ...temporary.columns,
         role: "OWNER",
+        state: ownerState ?? "ACTIVE",
       });
-      return { tenant, owner, temporaryPassword: password, expiresAt };
+      await also?.(trx, tenant, owner);
+      return { tenant, owner, temporaryPassword: temporary.password, expiresAt: temporary.expiresAt };
     });
   } catch (error) {
-    if (classifyDatabaseError(error)?.kind !== "conflict") throw error;
-    throw failure(ErrorReason.ALREADY_EXISTS, `the slug '${slug}' is taken; choose another`, {
-      metadata: { resource: "tenant", field: "slug" },
-      violations: [{ field: "slug", description: "is taken", rule: "unique" }],
-    });
+    if (classifyDatabaseError(error)?.kind === "conflict") throw slugTaken(slug);
+    throw error;
   }
+}
+
+/** The error for a slug that cannot be had; it is not said why. */
+export function slugTaken(slug: string) {
+  return failure(ErrorReason.ALREADY_EXISTS, `the slug '${slug}' is taken; choose another`, {
+    metadata: { resource: "tenant", field: "slug" },
+    violations: [{ field: "slug", description: "is taken", rule: "unique" }],
+  });
 }
