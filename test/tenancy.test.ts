@@ -6,7 +6,7 @@ import { Client, type ClientBase, type ClientConfig } from "pg";
 import { ownerConnection, serviceConnection } from "../server/src/db/connection.ts";
 import { createPool } from "../server/src/db/pool.ts";
 import { globalTables } from "../server/src/db/protection.ts";
-import { withLookup, withTenant, withTenants } from "../server/src/db/tenant.ts";
+import { withLookup, withPlatform, withTenant, withTenants } from "../server/src/db/tenant.ts";
 import { createTestDatabase, type TestDatabase, testLogger } from "./helpers/database.ts";
 import { partitionDay, tenantRows } from "./helpers/tenant-rows.ts";
 
@@ -34,6 +34,9 @@ const attacks: Record<string, string[]> = {
   "wrong slug": [`select ${set("lookup_slug", "other")}`],
   "empty slug": [`select ${set("lookup_slug", "")}`],
   "pattern for a slug": [`select ${set("lookup_slug", "%")}`],
+  "empty word for the platform": [`select ${set("platform_admin", "")}`],
+  "wrong word for the platform": [`select ${set("platform_admin", "true")}`],
+  "word for the platform in another case": [`select ${set("platform_admin", "ON")}`],
   "reset role": ["reset role"],
   "set role none": ["set role none"],
   "set role to the owner": ["set role pulsewire_owner"],
@@ -256,6 +259,51 @@ describe("lookups", () => {
         .executeTakeFirstOrThrow();
       assert.equal(numUpdatedRows, 0n);
     });
+  });
+});
+
+describe("the platform", () => {
+  test("shows all tenants, and no other table", async () => {
+    await withPlatform(database.app.db, async (trx) => {
+      const tenants = await trx.selectFrom("tenants").select("id").execute();
+      assert.ok(tenants.some(({ id }) => id === victim));
+      for (const { name, parent } of tables) {
+        if (name !== parent || name === "tenants") continue;
+        assert.deepEqual((await sql`select from ${sql.table(name)}`.execute(trx)).rows, [], name);
+      }
+    });
+  });
+
+  test("changes nothing, deletes nothing and makes nothing", async () => {
+    const { db } = database.app;
+    const before = await fingerprint("tenants");
+    await withPlatform(db, async (trx) => {
+      const { numUpdatedRows } = await trx
+        .updateTable("tenants")
+        .set({ name: "mine" })
+        .executeTakeFirstOrThrow();
+      assert.equal(numUpdatedRows, 0n);
+    });
+    await assert.rejects(
+      withPlatform(db, (trx) => trx.deleteFrom("tenants").execute()),
+      { code: "42501" },
+    );
+    const id = randomUUID();
+    const made = withPlatform(db, (trx) =>
+      trx.insertInto("tenants").values({ id, slug: id, name: id, contact_email: id }).execute(),
+    );
+    await assert.rejects(made, { code: "42501" });
+    assert.equal(await fingerprint("tenants"), before);
+  });
+
+  test("is over with the transaction", async () => {
+    const { db, close } = createPool(database.connection("app"), {
+      logger: testLogger,
+      limits: { maxConnections: 1 },
+    });
+    await withPlatform(db, (trx) => trx.selectFrom("tenants").select("id").execute());
+    assert.deepEqual(await db.selectFrom("tenants").select("id").execute(), []);
+    await close();
   });
 });
 

@@ -1,12 +1,15 @@
 import { durationMs } from "@bufbuild/protobuf/wkt";
 import type { ServiceImpl } from "@connectrpc/connect";
 import { newResourceId } from "../auth/ids.ts";
+import { reachedTenant } from "../auth/platform.ts";
+import { requireRoom } from "../auth/tenants/room.ts";
 import type { Context } from "../context.ts";
 import { decodeCursor, encodeCursor } from "../db/cursor.ts";
 import { classifyDatabaseError } from "../db/sqlstate.ts";
 import { withTenant } from "../db/tenant.ts";
 import { ErrorReason } from "../gen/pulsewire/common/v1/error_reason_pb.js";
 import type { MetricsService } from "../gen/pulsewire/metrics/v1/metrics_service_pb.js";
+import { enterAudit } from "../rpc/audit.ts";
 import { type Caller, callerOf } from "../rpc/caller.ts";
 import { failure, notFound } from "../rpc/errors.ts";
 import { answerQuery } from "./answer-query.ts";
@@ -50,11 +53,11 @@ export function metricsHandlers({
     },
 
     async createStore({ name, description, expectedInterval, labels, tenantId: given }, context) {
-      const { tenantId } = callerOf(context);
-      if (given && given !== tenantId) throw notFound("tenant", given);
+      const tenantId = reachedTenant(callerOf(context), given);
       try {
-        const row = await withTenant(db, tenantId, (trx) =>
-          store.insertStore(trx, {
+        const row = await withTenant(db, tenantId, async (trx) => {
+          await requireRoom(trx, tenantId, "stores", config.tenantLimits);
+          const made = await store.insertStore(trx, {
             tenant_id: tenantId,
             id: newResourceId(),
             name,
@@ -63,8 +66,10 @@ export function metricsHandlers({
               expectedInterval ? durationMs(expectedInterval) : defaultExpectedIntervalMs,
             ),
             labels: JSON.stringify(labels),
-          }),
-        );
+          });
+          await enterAudit(trx, tenantId, context, { resourceId: made.id });
+          return made;
+        });
         return { store: storeMessage(row) };
       } catch (error) {
         if (classifyDatabaseError(error)?.kind !== "conflict") throw error;
