@@ -15,6 +15,7 @@ export function tenantRows(tenant: string, slug: string, keyHash: Buffer): Recor
   return {
     tenants: [{ id, slug, name: "Victim", contact_email: "victim@example.com" }],
     users: [{ tenant_id: tenant, id, email: "victim@example.com", display_name: "Victim", role: "OWNER" }],
+    sessions: [{ tenant_id: tenant, id, user_id: id, expires_at: now }],
     stores: [{ tenant_id: tenant, id, name: "Store" }],
     api_keys: [{ tenant_id: tenant, id, name: "Key", key_prefix: "pw_", key_hash: keyHash, created_by: id }],
     series: [{ tenant_id: tenant, id, store_id: id, name: "temperature", kind: "gauge" }],
@@ -23,6 +24,30 @@ export function tenantRows(tenant: string, slug: string, keyHash: Buffer): Recor
       { tenant_id: tenant, series_id: id, ts: new Date("2001-01-01T00:00:00Z"), value: 2 },
     ],
     events: [event(tenant, uuidv7(now)), event(tenant, uuidv7(new Date("2001-01-01T00:00:00Z")))],
+    audit_entries: [
+      {
+        tenant_id: tenant,
+        sequence: 1,
+        id,
+        occurred_at: now,
+        actor_type: "SYSTEM",
+        email: "",
+        api_key_name: "",
+        platform_admin: false,
+        address: "",
+        user_agent: "",
+        method: "test",
+        resource_type: "",
+        resource_id: "",
+        outcome: "SUCCEEDED",
+        error_reason: "",
+        call_id: "",
+        trace_id: "",
+        details: "{}",
+        previous_hash: Buffer.alloc(32),
+        hash: Buffer.alloc(32),
+      },
+    ],
     event_keys: [
       {
         tenant_id: tenant,

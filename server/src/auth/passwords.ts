@@ -35,6 +35,9 @@ export async function verifyPassword(password: string, phc: string | undefined |
   return timingSafeEqual(actual, expected) && parts !== null;
 }
 
+/** How long a temporary password can be used. */
+export const temporaryPasswordTtlMs = 7 * 86_400_000;
+
 const alphabet = "abcdefghijkmnopqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789";
 
 /** A random password of 20 characters that a person can read aloud; 116 bits. */

@@ -6,6 +6,10 @@ import type { Database } from "./schema.ts";
 export const globalTables: readonly string[] = [
   "signing_keys",
   "idempotency_keys",
+  "login_failures",
+  "installation_secrets",
+  "email_codes",
+  "email_code_requests",
   "schema_migrations",
   "schema_migrations_lock",
 ];

@@ -1,9 +1,15 @@
+import type { JsonObject } from "@bufbuild/protobuf";
 import type { ColumnType, Generated, JSONColumnType } from "kysely";
 
 /** The tables as the service sees them. Column by column the same as `server/schema.sql`. */
 export interface Database {
   tenants: TenantsTable;
   users: UsersTable;
+  sessions: SessionsTable;
+  login_failures: LoginFailuresTable;
+  installation_secrets: InstallationSecretsTable;
+  email_codes: EmailCodesTable;
+  email_code_requests: EmailCodeRequestsTable;
   api_keys: ApiKeysTable;
   signing_keys: SigningKeysTable;
   idempotency_keys: IdempotencyKeysTable;
@@ -12,6 +18,7 @@ export interface Database {
   samples: SamplesTable;
   events: EventsTable;
   event_keys: EventKeysTable;
+  audit_entries: AuditEntriesTable;
 }
 
 /** Set by the database on insert, may be given. */
@@ -23,6 +30,8 @@ type CreatedAt = ColumnType<Date, Date | string | undefined, never>;
 type Labels = JSONColumnType<Record<string, string>, string | undefined, string>;
 
 export type Role = "OWNER" | "ADMIN" | "MEMBER" | "VIEWER";
+export type TenantState = "ACTIVE" | "SUSPENDED";
+export type UserState = "INVITED" | "ACTIVE" | "DISABLED";
 
 export interface TenantsTable {
   id: Fixed<string>;
@@ -30,6 +39,9 @@ export interface TenantsTable {
   slug: string;
   name: string;
   contact_email: string;
+  state: Generated<TenantState>;
+  /** The limits that were set for the tenant, as TenantLimits in ProtoJSON. */
+  limits: ColumnType<JsonObject, string | undefined, string>;
   created_at: CreatedAt;
   updated_at: Timestamp;
 }
@@ -37,7 +49,7 @@ export interface TenantsTable {
 export interface UsersTable {
   tenant_id: Fixed<string>;
   id: Fixed<string>;
-  /** Unique in the tenant whatever its case. */
+  /** In lower case; unique in the tenant. */
   email: string;
   display_name: string;
   password_hash: string | null;
@@ -45,8 +57,68 @@ export interface UsersTable {
   /** Until when a temporary password is good; null for a password of one's own. */
   temporary_password_expires_at: NullableTimestamp;
   role: Role;
+  state: Generated<UserState>;
+  /** A code sent to the address was entered, or an identity provider vouches for it. */
+  email_verified: Generated<boolean>;
+  /** The subject at the identity provider, or the `user_id` of a development token. */
+  external_id: string | null;
+  last_login_at: NullableTimestamp;
   created_at: CreatedAt;
   updated_at: Timestamp;
+}
+
+/** People who are signed in. A session that has ended is deleted. */
+export interface SessionsTable {
+  tenant_id: Fixed<string>;
+  id: Fixed<string>;
+  user_id: Fixed<string>;
+  /** Hash of the secret that all refresh tokens of the session share; null: it cannot be refreshed. */
+  family_hash: Buffer | null;
+  /** Hash of the secret of the latest refresh token. */
+  refresh_hash: Buffer | null;
+  /** Access tokens of another epoch are void. */
+  epoch: Generated<number>;
+  /** Opened with a temporary password: nothing may be administered. */
+  restricted: Generated<boolean>;
+  created_at: CreatedAt;
+  expires_at: Timestamp;
+}
+
+/** Wrong passwords, by account, whether or not there is such an account. Belongs to no tenant. */
+export interface LoginFailuresTable {
+  /** Keyed hash of tenant slug and address. */
+  account: Fixed<Buffer>;
+  failures: number;
+  locked_until: NullableTimestamp;
+  forget_at: Timestamp;
+}
+
+/** Random keys of the installation. Belongs to no tenant. */
+export interface InstallationSecretsTable {
+  name: Fixed<string>;
+  value: Fixed<Buffer>;
+  created_at: CreatedAt;
+}
+
+/** Codes sent by e-mail that are still good. Belongs to no tenant. */
+export interface EmailCodesTable {
+  /** Keyed hash of the address. */
+  address: Fixed<Buffer>;
+  purpose: Fixed<CodePurpose>;
+  /** Keyed hash of the code. */
+  code_hash: Buffer;
+  attempts: Generated<number>;
+  expires_at: Timestamp;
+}
+
+export type CodePurpose = "LOGIN" | "PASSWORD_RECOVERY";
+
+/** When codes were asked for, by address. Belongs to no tenant. */
+export interface EmailCodeRequestsTable {
+  address: Fixed<Buffer>;
+  /** Those of the last hour. */
+  requested_at: Date[];
+  forget_at: Timestamp;
 }
 
 export interface ApiKeysTable {
@@ -60,10 +132,21 @@ export interface ApiKeysTable {
   scopes: Generated<string[]>;
   /** The only stores that the key is good for; empty: all. */
   store_ids: Generated<string[]>;
-  created_by: string | null;
+  /** The only addresses that it may be used from, as prefixes; empty: all. */
+  allowed_ip_ranges: Generated<string[]>;
+  /** 0: no limit of its own. */
+  requests_per_minute: Generated<number>;
+  /** A user or another key, which may be gone; null: the server itself. */
+  created_by: Fixed<string | null>;
   created_at: CreatedAt;
   expires_at: NullableTimestamp;
+  /** Written in batches. */
+  last_used_at: NullableTimestamp;
+  last_used_address: Generated<string>;
   revoked_at: NullableTimestamp;
+  /** The keys before and after it by rotation. */
+  rotated_from: ColumnType<string | null, string | null | undefined, never>;
+  rotated_to: string | null;
 }
 
 /** Keys of the installation that sign tokens. Belongs to no tenant. */
@@ -149,4 +232,34 @@ export interface EventKeysTable {
   event_row: Fixed<string>;
   /** 16 bytes of a hash of the body: tells a duplicate from a conflict. */
   digest: Fixed<Buffer>;
+}
+
+/** One entry of a tenant's audit log, as AuditEntry of the contract has it. Never changed and never deleted. */
+export interface AuditEntriesTable {
+  tenant_id: Fixed<string>;
+  /** From 1, without gaps. */
+  sequence: Fixed<bigint>;
+  id: Fixed<string>;
+  /** Microseconds in the database; a Date keeps milliseconds only. */
+  occurred_at: Fixed<Date | string>;
+  actor_type: Fixed<string>;
+  user_id: Fixed<string | null>;
+  email: Fixed<string>;
+  api_key_id: Fixed<string | null>;
+  api_key_name: Fixed<string>;
+  identity_provider_id: Fixed<string | null>;
+  session_id: Fixed<string | null>;
+  platform_admin: Fixed<boolean>;
+  address: Fixed<string>;
+  user_agent: Fixed<string>;
+  method: Fixed<string>;
+  resource_type: Fixed<string>;
+  resource_id: Fixed<string>;
+  outcome: Fixed<string>;
+  error_reason: Fixed<string>;
+  call_id: Fixed<string>;
+  trace_id: Fixed<string>;
+  details: ColumnType<JsonObject, string, never>;
+  previous_hash: Fixed<Buffer>;
+  hash: Fixed<Buffer>;
 }

@@ -6,12 +6,16 @@ import { classifyDatabaseError } from "./sqlstate.ts";
 
 declare const tenantMark: unique symbol;
 declare const lookupMark: unique symbol;
+declare const platformMark: unique symbol;
 
 /** A transaction in which one tenant's rows, and no others, can be read and written. Store functions take this. */
 export type TenantTransaction = Transaction<Database> & { readonly [tenantMark]: true };
 
-/** A transaction in which at most one row can be read: the one that matches the secret or the slug. */
+/** A transaction in which nothing can be read but what matches the secret, the slug or the address. */
 export type LookupTransaction = Transaction<Database> & { readonly [lookupMark]: true };
+
+/** A transaction in which the rows of `tenants`, of all tenants, can be read and nothing else. */
+export type PlatformTransaction = Transaction<Database> & { readonly [platformMark]: true };
 
 /** How often a transaction is run in all, when it is rolled back for the sake of another. */
 export const transactionAttempts = 3;
@@ -57,25 +61,49 @@ export function withTenants<T>(
 }
 
 /** What may be looked up before the tenant is known. */
-export type Lookup = { readonly apiKeyHash: Uint8Array } | { readonly tenantSlug: string };
+export type Lookup =
+  | { readonly apiKeyHash: Uint8Array }
+  | { readonly tenantSlug: string }
+  | { readonly email: string };
 
 /**
- * Runs `fn` in a transaction that sees, read-only, the one row of `api_keys` with this hash, or the one row of
- * `tenants` with this slug. With what it finds, go on through `withTenant`.
+ * Runs `fn` in a transaction that sees, read-only, the one row of `api_keys` with this hash, the one row of `tenants`
+ * with this slug, or the rows of `users` with this address in lower case, one for each tenant. With what it finds, go
+ * on through `withTenant`.
  */
 export function withLookup<T>(
   db: Kysely<Database>,
   lookup: Lookup,
   fn: (trx: LookupTransaction) => Promise<T>,
 ): Promise<T> {
-  const [setting, value] =
-    "apiKeyHash" in lookup
-      ? ["pulsewire.lookup_key_hash", Buffer.from(lookup.apiKeyHash).toString("hex")]
-      : ["pulsewire.lookup_slug", lookup.tenantSlug];
+  const [setting, value] = lookupSetting(lookup);
   return transact(db, undefined, async (trx) => {
     await sql`select set_config(${setting}, ${value}, true)`.execute(trx);
     return fn(trx as LookupTransaction);
   });
+}
+
+/**
+ * Runs `fn` in a transaction that sees, read-only, the rows of `tenants` of the whole installation, and no other table:
+ * for a caller that holds PLATFORM_ADMIN, which is for the handler to make sure. Whatever a platform admin does to one
+ * tenant, and all that lies in it, goes through `withTenant`.
+ */
+export function withPlatform<T>(
+  db: Kysely<Database>,
+  fn: (trx: PlatformTransaction) => Promise<T>,
+): Promise<T> {
+  return transact(db, undefined, async (trx) => {
+    await sql`select set_config('pulsewire.platform_admin', 'on', true)`.execute(trx);
+    return fn(trx as PlatformTransaction);
+  });
+}
+
+function lookupSetting(lookup: Lookup): [setting: string, value: string] {
+  if ("apiKeyHash" in lookup) {
+    return ["pulsewire.lookup_key_hash", Buffer.from(lookup.apiKeyHash).toString("hex")];
+  }
+  if ("tenantSlug" in lookup) return ["pulsewire.lookup_slug", lookup.tenantSlug];
+  return ["pulsewire.lookup_email", lookup.email];
 }
 
 async function enterTenant(trx: Transaction<Database>, tenantId: string): Promise<TenantTransaction> {

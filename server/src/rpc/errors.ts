@@ -98,7 +98,8 @@ export function failure(
   if (details.retryAfterMs !== undefined) {
     error.details.push({
       desc: RetryInfoSchema,
-      value: { retryDelay: durationFromMs(details.retryAfterMs) },
+      // A Duration holds whole nanoseconds.
+      value: { retryDelay: durationFromMs(Math.ceil(details.retryAfterMs)) },
     });
     error.metadata.set("retry-after", String(Math.max(1, Math.ceil(details.retryAfterMs / 1000))));
   }

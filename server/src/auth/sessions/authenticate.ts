@@ -4,35 +4,75 @@ import type { Config } from "../../config.ts";
 import { ErrorReason } from "../../gen/pulsewire/common/v1/error_reason_pb.js";
 import type { Caller } from "../../rpc/caller.ts";
 import { failure } from "../../rpc/errors.ts";
+import { withPlatformScope } from "../platform.ts";
 import { scopesOfRole } from "../roles.ts";
-import type { Tokens } from "../tokens.ts";
+import type { Tokens, VerifiedToken } from "../tokens.ts";
+import type { KnownSession, Standings } from "./standings.ts";
 
-/** Finds the caller of an access token, or throws INVALID_TOKEN. A token that was seen lately costs no signature. */
-export function createTokenAuthenticator(tokens: Tokens, config: Config): (token: string) => Promise<Caller> {
-  const known = new LRUCache<string, { caller: Caller; expiresAtMs: number }>({
-    max: config.limits.apiKeyCacheSize,
-  });
+interface KnownToken {
+  readonly claims: VerifiedToken;
+  /** What `caller` was made from. */
+  readonly session: KnownSession;
+  readonly caller: Caller;
+}
+
+/**
+ * Finds the caller of an access token of this server. Throws INVALID_TOKEN, also when the session has ended or the user
+ * may not sign in any more. A token that was seen lately costs no signature and no query.
+ */
+export function createTokenAuthenticator(
+  tokens: Tokens,
+  standings: Standings,
+  config: Config,
+): (token: string) => Promise<Caller> {
+  const known = new LRUCache<string, KnownToken>({ max: config.limits.apiKeyCacheSize });
   return async (token) => {
     const cacheKey = hash("sha256", token, "base64");
     const found = known.get(cacheKey);
-    if (found && found.expiresAtMs > Date.now()) return found.caller;
-    const claims = await tokens.verify(token).catch((cause: unknown) => {
-      throw failure(ErrorReason.INVALID_TOKEN, `the token is not valid (${explain(cause)}); log in again`, {
-        cause,
-      });
-    });
-    const caller: Caller = {
-      kind: "user",
-      tenantId: claims.tenantId,
-      userId: claims.userId,
-      apiKeyId: undefined,
-      sessionId: undefined,
-      scopes: scopesOfRole(claims.role, claims.mustChangePassword),
-      storeIds: [],
-      mustChangePassword: claims.mustChangePassword,
-    };
-    known.set(cacheKey, { caller, expiresAtMs: claims.expiresAtMs });
+    if (found && found.claims.expiresAtMs > Date.now()) {
+      if (standings.isCurrent(found.session)) return found.caller;
+    }
+    const claims =
+      found && found.claims.expiresAtMs > Date.now() ? found.claims : await verify(tokens, token);
+    const session = await standings.find(claims.tenantId, claims.sessionId);
+    const caller = callerOfSession(claims, session, config);
+    known.set(cacheKey, { claims, session, caller });
     return caller;
+  };
+}
+
+async function verify(tokens: Tokens, token: string): Promise<VerifiedToken> {
+  return await tokens.verify(token).catch((cause: unknown) => {
+    throw failure(ErrorReason.INVALID_TOKEN, `the token is not valid (${explain(cause)}); log in again`, {
+      cause,
+    });
+  });
+}
+
+function callerOfSession(claims: VerifiedToken, { standing }: KnownSession, config: Config): Caller {
+  if (!standing || standing.epoch !== claims.epoch || standing.user_id !== claims.userId) {
+    throw failure(ErrorReason.INVALID_TOKEN, "the token's session has ended; log in again");
+  }
+  if (standing.user_state !== "ACTIVE") {
+    throw failure(ErrorReason.INVALID_TOKEN, "the token's user may not sign in any more; ask an admin");
+  }
+  const { role, restricted, email, slug } = standing;
+  return {
+    kind: "user",
+    tenantId: claims.tenantId,
+    userId: claims.userId,
+    apiKeyId: undefined,
+    name: email,
+    sessionId: claims.sessionId,
+    role,
+    expiresAtMs: claims.expiresAtMs,
+    scopes: withPlatformScope(config, scopesOfRole(role, restricted), {
+      email,
+      tenantSlug: slug,
+      mustChangePassword: restricted,
+    }),
+    storeIds: [],
+    mustChangePassword: restricted,
   };
 }
 

@@ -9,6 +9,8 @@ export async function up(db: Kysely<unknown>): Promise<void> {
       slug text not null unique,
       name text not null,
       contact_email text not null,
+      state text not null default 'ACTIVE' check (state in ('ACTIVE', 'SUSPENDED')),
+      limits jsonb not null default '{}',
       created_at timestamptz not null default now(),
       updated_at timestamptz not null default now()
     )`.execute(db);
@@ -18,17 +20,21 @@ export async function up(db: Kysely<unknown>): Promise<void> {
     create table users (
       tenant_id uuid not null references tenants,
       id uuid not null,
-      email text not null,
+      email text not null check (email = lower(email)),
       display_name text not null,
       password_hash text,
       must_change_password boolean not null default false,
       temporary_password_expires_at timestamptz,
       role text not null check (role in ('OWNER', 'ADMIN', 'MEMBER', 'VIEWER')),
+      state text not null default 'ACTIVE' check (state in ('INVITED', 'ACTIVE', 'DISABLED')),
+      email_verified boolean not null default false,
+      external_id text,
+      last_login_at timestamptz,
       created_at timestamptz not null default now(),
       updated_at timestamptz not null default now(),
       primary key (tenant_id, id)
     );
-    create unique index users_email on users (tenant_id, lower(email))`.execute(db);
+    create unique index users_email on users (tenant_id, email)`.execute(db);
   await protectTenantTable(db, "users", ["select", "insert", "update", "delete"]);
 
   await sql`
@@ -40,12 +46,17 @@ export async function up(db: Kysely<unknown>): Promise<void> {
       key_hash bytea not null,
       scopes text[] not null default '{}',
       store_ids uuid[] not null default '{}',
+      allowed_ip_ranges text[] not null default '{}',
+      requests_per_minute integer not null default 0 check (requests_per_minute >= 0),
       created_by uuid,
       created_at timestamptz not null default now(),
       expires_at timestamptz,
+      last_used_at timestamptz,
+      last_used_address text not null default '',
       revoked_at timestamptz,
-      primary key (tenant_id, id),
-      foreign key (tenant_id, created_by) references users on delete set null (created_by)
+      rotated_from uuid,
+      rotated_to uuid,
+      primary key (tenant_id, id)
     );
     create unique index api_keys_key_hash on api_keys (key_hash)`.execute(db);
   await protectTenantTable(db, "api_keys", ["select", "insert", "update"]);

@@ -4,6 +4,10 @@ import * as auth from "./0002_auth.ts";
 import * as metrics from "./0003_metrics.ts";
 import * as ingestion from "./0004_ingestion.ts";
 import * as partitions from "./0005_partitions.ts";
+import * as sessions from "./0006_sessions.ts";
+import * as emailCodes from "./0007_email_codes.ts";
+import * as platform from "./0008_platform.ts";
+import * as audit from "./0009_audit.ts";
 import * as idempotency from "./0011_idempotency.ts";
 
 /**
@@ -16,5 +20,9 @@ export const migrations: Readonly<Record<string, Migration>> = {
   "0003_metrics": metrics,
   "0004_ingestion": ingestion,
   "0005_partitions": partitions,
+  "0006_sessions": sessions,
+  "0007_email_codes": emailCodes,
+  "0008_platform": platform,
+  "0009_audit": audit,
   "0011_idempotency": idempotency,
 };
