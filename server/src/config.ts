@@ -3,6 +3,8 @@
  * the environment. Names of the five systems are kept where they exist; new ones begin with `PULSEWIRE_`.
  */
 import { resolve } from "node:path";
+import { isAddressRange } from "./rpc/address-ranges.ts";
+import type { ForwardedHeader } from "./rpc/client-address.ts";
 
 /** The environment as far as Pulsewire reads it. */
 export const settingNames = [
@@ -19,6 +21,10 @@ export const settingNames = [
   "PULSEWIRE_TLS_CERT_FILE",
   "PULSEWIRE_TLS_KEY_FILE",
   "PULSEWIRE_CORS_ORIGINS",
+  "PULSEWIRE_TRUSTED_PROXIES",
+  "PULSEWIRE_FORWARDED_HEADER",
+  "PULSEWIRE_AUTH_RATE_LIMIT",
+  "PULSEWIRE_API_KEY_USE_INTERVAL",
   "PULSEWIRE_PUBLIC_TENANT",
   "PULSEWIRE_REGISTRATION",
   "PULSEWIRE_PLATFORM_ADMINS",
@@ -34,6 +40,9 @@ export const settingNames = [
   "PULSEWIRE_KEY_ENCRYPTION_KEY",
   "PULSEWIRE_SIGNING_KEY_PERIOD",
   "PULSEWIRE_SIGNING_KEY_LEAD",
+  "PULSEWIRE_ALLOW_PRIVATE_ISSUERS",
+  "PULSEWIRE_JWKS_CACHE_TTL",
+  "PULSEWIRE_JWKS_COOLDOWN",
   "PULSEWIRE_IDEMPOTENCY_TTL",
   "PULSEWIRE_IDEMPOTENCY_LEASE",
   "PULSEWIRE_MAX_MESSAGE_BYTES",
@@ -56,6 +65,10 @@ export interface Config {
   /** Browser origins that may call; `*` for all (credentials are headers, never cookies).
    * Default: all with the embedded database, none with an outside one. */
   readonly corsOrigins: readonly string[];
+  /** Addresses and prefixes of the proxies that are believed about where a call came from. Default: none. */
+  readonly trustedProxies: readonly string[];
+  /** The header that these proxies write. Default x-forwarded-for. */
+  readonly forwardedHeader: ForwardedHeader;
   /** pino's levels, in any case; `WARNING` and `CRITICAL` are understood. Default info. */
   readonly logLevel: string;
   /** Folder of the embedded database and its secrets. */
@@ -100,6 +113,16 @@ export interface Config {
     readonly signingKeyLeadMs: number;
     /** How long a checked API key is trusted without a look at the database, seconds. Default 300. */
     readonly apiKeyCacheTtlSeconds: number;
+    /** How often the last use of API keys is written, milliseconds. Default 20 s, at most a minute. */
+    readonly apiKeyUseIntervalMs: number;
+  };
+  readonly identity: {
+    /** Whether identity providers may be at http and private addresses, as on premises or in tests. Default: no. */
+    readonly allowPrivateIssuers: boolean;
+    /** How long their keys are kept before they are fetched again, milliseconds. Default 10 minutes. */
+    readonly jwksCacheMs: number;
+    /** How often an unknown key id may cause a fetch, milliseconds. Default 30 s. */
+    readonly jwksCooldownMs: number;
   };
   readonly idempotency: {
     /** How long the answer to a call with a request id is kept, milliseconds. Default 24 hours. */
@@ -163,6 +186,12 @@ export interface Limits {
   readonly sessionCacheSize: number;
   /** API keys whose check is remembered. */
   readonly apiKeyCacheSize: number;
+  /** Wrong API keys that are remembered to be wrong. */
+  readonly unknownApiKeyCacheSize: number;
+  /** Open calls of AuthService a minute from one client address. Default 100 (Event Processor); 0: without limit. */
+  readonly authCallsPerMinute: number;
+  /** Addresses, keys and tenants whose calls are counted in this process at the same time. */
+  readonly countedCallers: number;
   /** Series whose existence is remembered. */
   readonly seriesCacheSize: number;
   /** How far a sample may lie in the past, milliseconds. */
@@ -199,7 +228,13 @@ export function envToConfig(env: Settings): Config {
     );
   }
   const signingKeyPeriod = integer(env, "PULSEWIRE_SIGNING_KEY_PERIOD", 30 * 86_400, 2, 3_650 * 86_400);
-  const signingKeyLead = integer(env, "PULSEWIRE_SIGNING_KEY_LEAD", Math.min(3_600, signingKeyPeriod - 1), 1, 86_400);
+  const signingKeyLead = integer(
+    env,
+    "PULSEWIRE_SIGNING_KEY_LEAD",
+    Math.min(3_600, signingKeyPeriod - 1),
+    1,
+    86_400,
+  );
   if (signingKeyLead >= signingKeyPeriod) {
     throw new ConfigError("PULSEWIRE_SIGNING_KEY_LEAD must be less than PULSEWIRE_SIGNING_KEY_PERIOD");
   }
@@ -212,6 +247,9 @@ export function envToConfig(env: Settings): Config {
         : undefined,
     corsOrigins:
       env.PULSEWIRE_CORS_ORIGINS?.split(",").map((origin) => origin.trim()) ?? (embedded ? ["*"] : []),
+    trustedProxies: trustedProxies(env),
+    forwardedHeader:
+      oneOf(env, "PULSEWIRE_FORWARDED_HEADER", ["x-forwarded-for", "forwarded"]) ?? "x-forwarded-for",
     logLevel: logLevel(env.LOG_LEVEL),
     dataDir: resolve(env.PULSEWIRE_DATA_DIR ?? ".pulsewire"),
     databaseUrl: env.DATABASE_URL,
@@ -224,7 +262,9 @@ export function envToConfig(env: Settings): Config {
     registrationOpen: oneOf(env, "PULSEWIRE_REGISTRATION", ["open", "closed"]) !== "closed",
     platformAdmins: platformAdmins(env.PULSEWIRE_PLATFORM_ADMINS),
     tenantLimits: tenantLimits(env.PULSEWIRE_TENANT_LIMITS),
-    keyEncryptionKeys: env.PULSEWIRE_KEY_ENCRYPTION_KEY ? encryptionKeys(env.PULSEWIRE_KEY_ENCRYPTION_KEY) : [],
+    keyEncryptionKeys: env.PULSEWIRE_KEY_ENCRYPTION_KEY
+      ? encryptionKeys(env.PULSEWIRE_KEY_ENCRYPTION_KEY)
+      : [],
     auth: {
       jwtSecret,
       issuer: env.PULSEWIRE_TOKEN_ISSUER ?? "pulsewire",
@@ -234,6 +274,12 @@ export function envToConfig(env: Settings): Config {
       signingKeyPeriodMs: signingKeyPeriod * 1_000,
       signingKeyLeadMs: signingKeyLead * 1_000,
       apiKeyCacheTtlSeconds: integer(env, "API_KEY_CACHE_TTL", 300, 0, 86_400),
+      apiKeyUseIntervalMs: integer(env, "PULSEWIRE_API_KEY_USE_INTERVAL", 20, 1, 60) * 1_000,
+    },
+    identity: {
+      allowPrivateIssuers: oneOf(env, "PULSEWIRE_ALLOW_PRIVATE_ISSUERS", ["on", "off"]) === "on",
+      jwksCacheMs: integer(env, "PULSEWIRE_JWKS_CACHE_TTL", 600, 1, 86_400) * 1_000,
+      jwksCooldownMs: integer(env, "PULSEWIRE_JWKS_COOLDOWN", 30, 1, 3_600) * 1_000,
     },
     idempotency: {
       ttlMs: integer(env, "PULSEWIRE_IDEMPOTENCY_TTL", 86_400, 1, 30 * 86_400) * 1_000,
@@ -258,6 +304,9 @@ export function envToConfig(env: Settings): Config {
       codeAttempts: 5,
       sessionCacheSize: 100_000,
       apiKeyCacheSize: 100_000,
+      unknownApiKeyCacheSize: 10_000,
+      authCallsPerMinute: integer(env, "PULSEWIRE_AUTH_RATE_LIMIT", 100, 0, 1_000_000_000),
+      countedCallers: 100_000,
       seriesCacheSize: 500_000,
       maxSampleAgeMs: 30 * dayMs,
       maxSampleAheadMs: dayMs,
@@ -276,6 +325,18 @@ function integer(env: Settings, name: SettingName, fallback: number, min: number
     throw new ConfigError(`${name} is '${text}'; it must be a whole number from ${min} to ${max}`);
   }
   return value;
+}
+
+function trustedProxies({ PULSEWIRE_TRUSTED_PROXIES: text = "" }: Settings): string[] {
+  const ranges = text
+    .split(",")
+    .map((range) => range.trim())
+    .filter(Boolean);
+  const wrong = ranges.find((range) => !isAddressRange(range));
+  if (wrong === undefined) return ranges;
+  throw new ConfigError(
+    `PULSEWIRE_TRUSTED_PROXIES has '${wrong}'; it must list addresses or prefixes, such as 10.0.0.0/8,::1`,
+  );
 }
 
 function redisUrl({ REDIS_URL: text }: Settings): string | undefined {

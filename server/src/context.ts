@@ -2,10 +2,19 @@
 import { readFile } from "node:fs/promises";
 import type { Kysely } from "kysely";
 import type { Logger } from "pino";
+import { type AuditLog, createAuditLog } from "./auth/audit/log.ts";
+import { createEmailCodes, type EmailCodes } from "./auth/codes/codes.ts";
 import type { Credentials } from "./auth/credentials.ts";
 import { createKeyAuthenticator } from "./auth/keys/authenticate.ts";
+import { createKnownKeys, type KnownKeys } from "./auth/keys/known-keys.ts";
+import { createLastUse } from "./auth/keys/last-use.ts";
+import { openMac } from "./auth/mac.ts";
+import { createLockout, type Lockout } from "./auth/passwords/lockout.ts";
 import { createTokenAuthenticator } from "./auth/sessions/authenticate.ts";
+import { createStandings, type Standings } from "./auth/sessions/standings.ts";
 import { openSigningKeys, type SigningKeys } from "./auth/signing-keys/keys.ts";
+import { sweepSecrets } from "./auth/sweep.ts";
+import { createTenantSettings, type TenantSettingsCache } from "./auth/tenants/settings.ts";
 import { findTenantBySlug } from "./auth/tenants/store.ts";
 import { createTokens, type Tokens } from "./auth/tokens.ts";
 import type { Bus } from "./bus/bus.ts";
@@ -17,13 +26,16 @@ import { openDatabase } from "./db/open.ts";
 import { ensurePartitions } from "./db/partitions.ts";
 import type { Database } from "./db/schema.ts";
 import { withLookup } from "./db/tenant.ts";
-import { createEventIngest, type EventIngest } from "./ingestion/ingest.ts";
 import { sweepExpired } from "./idempotency/sweep.ts";
+import { createEventIngest, type EventIngest } from "./ingestion/ingest.ts";
 import { type KeyRing, openKeyRing } from "./keyring.ts";
 import type { ListenerTls } from "./listener/port.ts";
+import { createMailer, type Mailer } from "./mail/mailer.ts";
+import { createSmtpTransport } from "./mail/smtp.ts";
 import { createSampleWriter, type SampleWriter } from "./metrics/write.ts";
 import { createHealth, type Health } from "./ops/health.ts";
 import type { Caller } from "./rpc/caller.ts";
+import { createLocalWindows, createRedisWindows, type RateWindows } from "./rpc/rate-windows.ts";
 
 /** What handlers and interceptors work with. */
 export interface Context {
@@ -36,9 +48,23 @@ export interface Context {
   readonly bus: Bus;
   readonly tls: ListenerTls | undefined;
   readonly tokens: Tokens;
+  /** What sessions may do now. */
+  readonly standings: Standings;
+  readonly lockout: Lockout;
+  readonly codes: EmailCodes;
+  /** Undefined where no mail server is configured. */
+  readonly mailer: Mailer | undefined;
   readonly keyring: KeyRing;
   readonly signingKeys: SigningKeys;
   readonly credentials: Credentials;
+  /** Enters calls in the audit logs of tenants. */
+  readonly auditLog: AuditLog;
+  /** Whether tenants are open, and their limits. */
+  readonly tenantSettings: TenantSettingsCache;
+  /** API keys that were seen lately. */
+  readonly knownKeys: KnownKeys;
+  /** Counts calls for rate limits. */
+  readonly rateWindows: RateWindows;
   readonly events: EventIngest;
   readonly samples: SampleWriter;
   readonly health: Health;
@@ -86,6 +112,28 @@ export async function createContext(config: Config, logger: Logger): Promise<Con
   built.defer(signingKeys.close);
   built.defer(sweepExpired(db, config.idempotency.ttlMs, logger));
   const tokens = createTokens(signingKeys, config.auth);
+  const standings = createStandings(db, bus, logger, {
+    size: limits.sessionCacheSize,
+    ttlMs: config.auth.apiKeyCacheTtlSeconds * 1_000,
+  });
+  built.defer(standings.close);
+  const mac = await openMac(db, [config.auth.jwtSecret, keyring.derive("mac")]);
+  const mailer = config.mail && createMailer(createSmtpTransport(config.mail), logger);
+  if (mailer) built.defer(mailer.close);
+  built.defer(sweepSecrets(db, logger));
+  const tenantSettings = createTenantSettings(db, bus, config);
+  built.defer(tenantSettings.close);
+  const auditLog = createAuditLog(db, logger);
+  built.defer(auditLog.close);
+  const knownKeys = createKnownKeys(bus, limits);
+  built.defer(knownKeys.close);
+  const lastUse = createLastUse(db, logger, config.auth.apiKeyUseIntervalMs);
+  built.defer(lastUse.close);
+  const windows = { maxNames: limits.countedCallers };
+  const rateWindows = config.redisUrl
+    ? await createRedisWindows(config.redisUrl, logger, windows)
+    : createLocalWindows(windows);
+  built.defer(rateWindows.close);
   let publicCaller: Caller | undefined;
   const context = {
     config,
@@ -95,11 +143,19 @@ export async function createContext(config: Config, logger: Logger): Promise<Con
     bus,
     tls,
     tokens,
+    standings,
+    lockout: createLockout(db, mac, limits),
+    codes: createEmailCodes(db, mac, limits),
+    mailer,
     keyring,
     signingKeys,
+    auditLog,
+    tenantSettings,
+    knownKeys,
+    rateWindows,
     credentials: {
-      fromApiKey: createKeyAuthenticator(db, config),
-      fromToken: createTokenAuthenticator(tokens, config),
+      fromApiKey: createKeyAuthenticator({ db, config, known: knownKeys, tenants: tenantSettings, lastUse }),
+      fromToken: createTokenAuthenticator(tokens, standings, config),
     },
     events: createEventIngest(db, config.limits),
     samples: createSampleWriter(db, config.limits),

@@ -1,6 +1,7 @@
 /** The server's life: create, start, drain, destroy. */
 import { createRegistry } from "@bufbuild/protobuf";
 import { createContextValues, type Interceptor } from "@connectrpc/connect";
+import { auditKinds } from "./auth/audit/methods.ts";
 import { jwksHandler } from "./auth/signing-keys/jwks.ts";
 import type { Context } from "./context.ts";
 import { BadRequestSchema, ErrorInfoSchema, RetryInfoSchema } from "./gen/google/rpc/error_details_pb.js";
@@ -10,12 +11,14 @@ import { createRpcHandler } from "./listener/handler.ts";
 import { createListener, type ListenerAddress } from "./listener/port.ts";
 import { answerNotFound } from "./ops/not-found.ts";
 import { accessTable } from "./rpc/access.ts";
+import { auditCalls, auditRefusals } from "./rpc/audit.ts";
 import { authenticateInterceptor } from "./rpc/authenticate.ts";
 import { authorizeInterceptor } from "./rpc/authorize.ts";
-import { clientAddress, clientAddressKey } from "./rpc/client-address.ts";
+import { clientAddressKey, createClientAddress } from "./rpc/client-address.ts";
 import { errorsInterceptor, explainProtocolError } from "./rpc/errors.ts";
 import { limitAddressInterceptor, limitCallerInterceptor, methodsLimitedByAddress } from "./rpc/limit.ts";
 import { logInterceptor } from "./rpc/log.ts";
+import { suspensionInterceptor } from "./rpc/suspension.ts";
 import { traceInterceptor } from "./rpc/trace.ts";
 import { validateInterceptor } from "./rpc/validate.ts";
 import { allServices, contractServices, registerServices } from "./services.ts";
@@ -34,14 +37,21 @@ export interface Server {
 
 /** The interceptors of every call, outermost first. */
 export function interceptorsOf(context: Context): Interceptor[] {
-  const { config, db, keyring, logger, credentials, publicCaller } = context;
+  const { config, logger, credentials, publicCaller, rateWindows, tenantSettings, auditLog } = context;
+  const rules = accessTable(allServices);
+  const audited = auditKinds(contractServices);
   return [
     traceInterceptor,
     logInterceptor(logger),
     errorsInterceptor(logger),
+    limitAddressInterceptor(rateWindows, methodsLimitedByAddress(rules), config.limits.authCallsPerMinute),
+    auditRefusals(auditLog, audited),
     authenticateInterceptor(credentials),
-    authorizeInterceptor(accessTable(allServices), publicCaller),
+    limitCallerInterceptor(rateWindows, tenantSettings),
+    authorizeInterceptor(rules, publicCaller),
+    suspensionInterceptor(tenantSettings),
     validateInterceptor,
+    auditCalls(auditLog, audited),
   ];
 }
 
@@ -49,6 +59,7 @@ export function interceptorsOf(context: Context): Interceptor[] {
 export function createServer(context: Context): Server {
   const { config, logger, health, shutdown } = context;
   const limits = { readMaxBytes: config.limits.maxMessageBytes };
+  const clientAddress = createClientAddress(config);
   const answerJwks = jwksHandler(context.signingKeys, config.auth.signingKeyLeadMs);
   const handler = createRpcHandler({
     routes: (router) => registerServices(router, context),

@@ -24,7 +24,7 @@ export async function createPostgresBus(
   let isConnected = true;
 
   const open = async (): Promise<Line> => {
-    const client = new Client(serviceConnection(connection));
+    const client = new Client({ ...serviceConnection(connection), application_name: "pulsewire-bus" });
     // 'end' follows, which is what counts; without a listener the process would end.
     client.on("error", () => {});
     client.on("notification", ({ payload }) => subscribers.deliver(payload ?? ""));

@@ -1,27 +1,33 @@
-import type { Interceptor } from "@connectrpc/connect";
+import type { ContextValues, Interceptor } from "@connectrpc/connect";
 import type { Credentials } from "../auth/credentials.ts";
 import { ErrorReason } from "../gen/pulsewire/common/v1/error_reason_pb.js";
 import { callerKey } from "./caller.ts";
+import { clientAddressKey } from "./client-address.ts";
 import { failure } from "./errors.ts";
+
+/** Names the tenant, by its slug, whose identity provider has issued the token. */
+const tenantHeader = "x-pulsewire-tenant";
 
 /**
  * Finds out who calls, from `x-api-key` or `authorization: Bearer` (a token, or an API key where a tool offers nothing
  * else). Wrong credentials are refused even on public methods: they are a mistake that should not go unnoticed.
  */
 export function authenticateInterceptor(credentials: Credentials): Interceptor {
+  const fromApiKey = (secret: string, values: ContextValues) =>
+    credentials.fromApiKey(secret, values.get(clientAddressKey));
   return (next) => async (req) => {
     const apiKey = req.header.get("x-api-key");
     const authorization = req.header.get("authorization");
     if (apiKey !== null) {
-      req.contextValues.set(callerKey, await credentials.fromApiKey(apiKey.trim()));
+      req.contextValues.set(callerKey, await fromApiKey(apiKey.trim(), req.contextValues));
     } else if (authorization !== null) {
       const bearer = /^bearer +(\S+)$/i.exec(authorization.trim())?.[1];
       if (bearer === undefined) {
         throw failure(ErrorReason.INVALID_TOKEN, "the header 'authorization' must read 'Bearer' and a token");
       }
       const caller = await (bearer.startsWith("evp_")
-        ? credentials.fromApiKey(bearer)
-        : credentials.fromToken(bearer));
+        ? fromApiKey(bearer, req.contextValues)
+        : credentials.fromToken(bearer, req.header.get(tenantHeader)?.trim()));
       req.contextValues.set(callerKey, caller);
     }
     return next(req);

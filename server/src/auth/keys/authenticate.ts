@@ -1,56 +1,67 @@
 import type { Kysely } from "kysely";
-import { LRUCache } from "lru-cache";
 import type { Config } from "../../config.ts";
 import type { Database } from "../../db/schema.ts";
 import { withLookup } from "../../db/tenant.ts";
 import { ErrorReason } from "../../gen/pulsewire/common/v1/error_reason_pb.js";
 import { Scope } from "../../gen/pulsewire/options/v1/access_pb.js";
-import type { Caller } from "../../rpc/caller.ts";
+import { addressRanges } from "../../rpc/address-ranges.ts";
+import { blame, type Caller, tenantSuspended } from "../../rpc/caller.ts";
 import { failure } from "../../rpc/errors.ts";
+import type { TenantSettingsCache } from "../tenants/settings.ts";
+import type { KnownKey, KnownKeys } from "./known-keys.ts";
+import type { LastUse } from "./last-use.ts";
 import { hashApiKey, isApiKeyShaped } from "./secret.ts";
-import { findApiKeyByHash } from "./store.ts";
+import { type ApiKeyRow, findApiKeyByHash } from "./store.ts";
 
-/** How long a key that was not found stays unknown, so that a wrong key does not cost a query per call. */
-const unknownKeyTtlMs = 5_000;
-
-interface Known {
-  readonly caller: Caller | undefined;
-  readonly expiresAtMs: number;
+/** What the authenticator works with. */
+export interface KeyAuthenticatorParts {
+  readonly db: Kysely<Database>;
+  readonly config: Config;
+  readonly known: KnownKeys;
+  readonly tenants: TenantSettingsCache;
+  readonly lastUse: LastUse;
 }
 
-/** Finds the caller of an API key, or throws INVALID_API_KEY. A key that was seen lately costs no query. */
-export function createKeyAuthenticator(
-  db: Kysely<Database>,
-  config: Config,
-): (secret: string) => Promise<Caller> {
+/**
+ * Finds the caller of an API key that is used from an address. Throws INVALID_API_KEY, KEY_RESTRICTED where the key is
+ * not for the address, and TENANT_SUSPENDED. A key that was seen lately costs no query.
+ */
+export function createKeyAuthenticator({
+  db,
+  config,
+  known,
+  tenants,
+  lastUse,
+}: KeyAuthenticatorParts): (secret: string, address: string) => Promise<Caller> {
   const ttlMs = config.auth.apiKeyCacheTtlSeconds * 1_000;
-  const known = new LRUCache<string, Known>({ max: config.limits.apiKeyCacheSize });
-  const pending = new Map<string, Promise<Known>>();
+  const pending = new Map<string, Promise<KnownKey | undefined>>();
 
-  async function lookUp(keyHash: Buffer, cacheKey: string): Promise<Known> {
+  const lookUp = async (keyHash: Buffer, cacheKey: string): Promise<KnownKey | undefined> => {
+    const mayRemember = known.reading();
+    const loadedAtMs = Date.now();
     const row = await withLookup(db, { apiKeyHash: keyHash }, (trx) => findApiKeyByHash(trx, keyHash));
-    const now = Date.now();
-    const usable = row && !row.revoked_at && (row.expires_at === null || row.expires_at.getTime() > now);
-    const found: Known = usable
-      ? {
-          caller: {
-            kind: "api-key",
-            tenantId: row.tenant_id,
-            userId: row.created_by ?? undefined,
-            apiKeyId: row.id,
-            sessionId: undefined,
-            scopes: new Set(row.scopes.map((name) => Scope[name as keyof typeof Scope])),
-            storeIds: row.store_ids,
-            mustChangePassword: false,
-          },
-          expiresAtMs: Math.min(now + ttlMs, row.expires_at?.getTime() ?? Number.POSITIVE_INFINITY),
-        }
-      : { caller: undefined, expiresAtMs: now + unknownKeyTtlMs };
-    known.set(cacheKey, found);
-    return found;
-  }
+    if (!row || row.revoked_at || (row.expires_at && row.expires_at.getTime() <= Date.now())) {
+      known.setUnknown(cacheKey);
+      return undefined;
+    }
+    const expiresAtMs = Math.min(loadedAtMs + ttlMs, row.expires_at?.getTime() ?? Number.POSITIVE_INFINITY);
+    const key = knownKey(row, loadedAtMs, expiresAtMs);
+    if (mayRemember()) known.set(cacheKey, key);
+    return key;
+  };
 
-  return async (secret) => {
+  const find = async (keyHash: Buffer, cacheKey: string): Promise<KnownKey | undefined> => {
+    if (known.isUnknown(cacheKey)) return undefined;
+    // Calls that arrive together share one look-up.
+    let lookup = pending.get(cacheKey);
+    if (!lookup) {
+      lookup = lookUp(keyHash, cacheKey).finally(() => pending.delete(cacheKey));
+      pending.set(cacheKey, lookup);
+    }
+    return await lookup;
+  };
+
+  return async (secret, address) => {
     if (!isApiKeyShaped(secret)) {
       throw failure(
         ErrorReason.INVALID_API_KEY,
@@ -59,22 +70,47 @@ export function createKeyAuthenticator(
     }
     const keyHash = hashApiKey(secret);
     const cacheKey = keyHash.toString("base64");
-    let found = known.get(cacheKey);
-    if (!found || found.expiresAtMs <= Date.now()) {
-      // Calls that arrive together share one look-up.
-      let lookup = pending.get(cacheKey);
-      if (!lookup) {
-        lookup = lookUp(keyHash, cacheKey).finally(() => pending.delete(cacheKey));
-        pending.set(cacheKey, lookup);
-      }
-      found = await lookup;
-    }
-    if (!found.caller) {
+    const key = known.get(cacheKey) ?? (await find(keyHash, cacheKey));
+    if (!key) {
       throw failure(
         ErrorReason.INVALID_API_KEY,
         "the API key is unknown, expired or revoked; create a new one with AuthService.CreateApiKey",
       );
     }
-    return found.caller;
+    const { caller, addresses } = key;
+    if (addresses && !addresses.has(address)) throw blame(wrongAddress(address), caller);
+    const tenant = tenants.peek(caller.tenantId) ?? (await tenants.load(caller.tenantId));
+    if (tenant?.suspended) throw blame(tenantSuspended(), caller);
+    lastUse.note(caller.tenantId, caller.apiKeyId, address);
+    return caller;
   };
+}
+
+function knownKey(row: ApiKeyRow, loadedAtMs: number, expiresAtMs: number): KnownKey {
+  return {
+    caller: {
+      kind: "api-key",
+      tenantId: row.tenant_id,
+      userId: undefined,
+      apiKeyId: row.id,
+      name: row.name,
+      sessionId: undefined,
+      expiresAtMs: row.expires_at?.getTime(),
+      scopes: new Set(row.scopes.map((name) => Scope[name as keyof typeof Scope])),
+      storeIds: row.store_ids,
+      requestsPerMinute: row.requests_per_minute,
+      mustChangePassword: false,
+    },
+    addresses: row.allowed_ip_ranges.length > 0 ? addressRanges(row.allowed_ip_ranges) : undefined,
+    loadedAtMs,
+    expiresAtMs,
+  };
+}
+
+function wrongAddress(address: string) {
+  return failure(
+    ErrorReason.KEY_RESTRICTED,
+    `this API key may not be used from ${address || "an unknown address"}; its owner can rotate it or make another`,
+    { metadata: { restriction: "allowed_ip_ranges", address } },
+  );
 }

@@ -23,7 +23,9 @@ export const file_pulsewire_auth_v1_auth_service = /*@__PURE__*/
  *
  * Credentials are an API key in `x-api-key` or a token in `authorization: Bearer …`: an access token of this server or
  * a JWT of an identity provider. Public calls and all calls that check a password, code or refresh token are limited to
- * 100 a minute per client address (Event Processor): RATE_LIMITED with RetryInfo. Every call can end with
+ * 100 a minute per client address, all together (Event Processor): RATE_LIMITED with RetryInfo. API keys and tenants
+ * have limits of their own for all calls, where such are set. Limited calls are answered with the headers
+ * `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers). Every call can end with
  * MISSING_CREDENTIALS, INVALID_API_KEY, INVALID_TOKEN, MISSING_SCOPE, TENANT_SUSPENDED or KEY_RESTRICTED where access
  * is not public; only further errors are named at the calls. What lies in another tenant is NOT_FOUND.
  *

@@ -162,7 +162,8 @@ export enum ErrorReason {
   ETAG_MISMATCH = 19,
 
   /**
-   * [RESOURCE_EXHAUSTED] Too many calls. Detail: RetryInfo. Metadata: `limit`.
+   * [RESOURCE_EXHAUSTED] Too many calls. Detail: RetryInfo. Metadata: `limit`: `auth-address`, `api-key` or `tenant`, as
+   * in the header `RateLimit`, or what else is limited.
    *
    * @generated from enum value: ERROR_REASON_RATE_LIMITED = 20;
    */

@@ -22,7 +22,9 @@ export declare const file_pulsewire_auth_v1_auth_service: GenFile;
  *
  * Credentials are an API key in `x-api-key` or a token in `authorization: Bearer …`: an access token of this server or
  * a JWT of an identity provider. Public calls and all calls that check a password, code or refresh token are limited to
- * 100 a minute per client address (Event Processor): RATE_LIMITED with RetryInfo. Every call can end with
+ * 100 a minute per client address, all together (Event Processor): RATE_LIMITED with RetryInfo. API keys and tenants
+ * have limits of their own for all calls, where such are set. Limited calls are answered with the headers
+ * `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers). Every call can end with
  * MISSING_CREDENTIALS, INVALID_API_KEY, INVALID_TOKEN, MISSING_SCOPE, TENANT_SUSPENDED or KEY_RESTRICTED where access
  * is not public; only further errors are named at the calls. What lies in another tenant is NOT_FOUND.
  *
@@ -302,7 +304,8 @@ export declare const AuthService: GenService<{
    *
    * People may call it for keys whose scopes their role carries, so that members can make keys for sending data; API
    * keys only with TENANT_ADMIN; platform admins for any tenant. Errors: MISSING_SCOPE when the key would be allowed
-   * more than the caller; PASSWORD_CHANGE_REQUIRED; NOT_FOUND for a store; TENANT_LIMIT.
+   * more than the caller (for keys also by stores, addresses, rate or expiry); PASSWORD_CHANGE_REQUIRED; NOT_FOUND for a
+   * store; TENANT_LIMIT.
    *
    * @generated from rpc pulsewire.auth.v1.AuthService.CreateApiKey
    */
