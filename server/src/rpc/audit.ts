@@ -1,7 +1,7 @@
 /**
  * Enters calls in the audit log of the tenant they are about, before they are answered; what is entered stands at
  * `auditKinds`. Two interceptors: the outer one around authentication sees refusals, the inner one, right around the
- * handler, sees what was done, so that an answer given again for the same request id is no second entry.
+ * handler, sees what was done. An answer that is given again for the same request id is no second entry.
  *
  * A handler enters a success itself, with `enterAudit`, in the transaction that does it. Where it does not, the entry is made
  * after the commit and before the answer; a call whose entry cannot be made fails, though it has had its effect. Failures are
@@ -26,6 +26,7 @@ import { AuditActorType } from "../gen/pulsewire/auth/v1/audit_pb.js";
 import { type Caller, callerKey, refusedCaller } from "./caller.ts";
 import { clientAddressKey } from "./client-address.ts";
 import { toCallerError } from "./errors.ts";
+import { replayedHeader } from "./idempotency.ts";
 import { requestIdKey } from "./trace.ts";
 
 /** The entry of a call in the making. */
@@ -112,6 +113,7 @@ export function auditCalls(log: AuditLog, kinds: ReadonlyMap<DescMethod, AuditKi
     try {
       const res = await next(req);
       if (draft.entered || res.stream || kind === "renewal") return res;
+      if (res.header.has(replayedHeader)) return res;
       const made = { ...resourceFacts(req, res.message), ...signInFacts(res.message) };
       await conclude(draft, { ...standard, ...made, ...draft.facts });
       return res;
