@@ -6,12 +6,18 @@ create table api_keys (
   key_hash bytea not null,
   scopes text[] not null default '{}'::text[],
   store_ids uuid[] not null default '{}'::uuid[],
+  allowed_ip_ranges text[] not null default '{}'::text[],
+  requests_per_minute integer not null default 0,
   created_by uuid,
   created_at timestamp with time zone not null default now(),
   expires_at timestamp with time zone,
+  last_used_at timestamp with time zone,
+  last_used_address text not null default ''::text,
   revoked_at timestamp with time zone,
+  rotated_from uuid,
+  rotated_to uuid,
   constraint api_keys_pkey PRIMARY KEY (tenant_id, id),
-  constraint api_keys_tenant_id_created_by_fkey FOREIGN KEY (tenant_id, created_by) REFERENCES users(tenant_id, id) ON DELETE SET NULL (created_by),
+  constraint api_keys_requests_per_minute_check CHECK ((requests_per_minute >= 0)),
   constraint api_keys_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES tenants(id)
 );
 CREATE UNIQUE INDEX api_keys_key_hash ON pulsewire.api_keys USING btree (key_hash);
@@ -23,6 +29,64 @@ create policy tenant on api_keys as permissive for all
   using (tenant_id = (NULLIF(current_setting('pulsewire.tenant_id'::text, true), ''::text))::uuid)
   with check (tenant_id = (NULLIF(current_setting('pulsewire.tenant_id'::text, true), ''::text))::uuid);
 grant insert, select, update on api_keys to pulsewire_app;
+
+create table audit_entries (
+  tenant_id uuid not null,
+  sequence bigint not null,
+  id uuid not null,
+  occurred_at timestamp with time zone not null,
+  actor_type text not null,
+  user_id uuid,
+  email text not null,
+  api_key_id uuid,
+  api_key_name text not null,
+  identity_provider_id uuid,
+  session_id uuid,
+  platform_admin boolean not null,
+  address text not null,
+  user_agent text not null,
+  method text not null,
+  resource_type text not null,
+  resource_id text not null,
+  outcome text not null,
+  error_reason text not null,
+  call_id text not null,
+  trace_id text not null,
+  details json not null,
+  previous_hash bytea not null,
+  hash bytea not null,
+  constraint audit_entries_pkey PRIMARY KEY (tenant_id, sequence),
+  constraint audit_entries_sequence_check CHECK ((sequence > 0))
+);
+CREATE INDEX audit_entries_resource ON pulsewire.audit_entries USING btree (tenant_id, resource_id, sequence) WHERE (resource_id <> ''::text);
+CREATE INDEX audit_entries_user ON pulsewire.audit_entries USING btree (tenant_id, user_id, sequence) WHERE (user_id IS NOT NULL);
+alter table audit_entries enable row level security;
+alter table audit_entries force row level security;
+create policy tenant on audit_entries as permissive for all
+  using (tenant_id = (NULLIF(current_setting('pulsewire.tenant_id'::text, true), ''::text))::uuid)
+  with check (tenant_id = (NULLIF(current_setting('pulsewire.tenant_id'::text, true), ''::text))::uuid);
+grant insert, select on audit_entries to pulsewire_app;
+
+create table email_code_requests (
+  address bytea not null,
+  requested_at timestamp with time zone[] not null,
+  forget_at timestamp with time zone not null,
+  constraint email_code_requests_pkey PRIMARY KEY (address)
+);
+CREATE INDEX email_code_requests_forget ON pulsewire.email_code_requests USING btree (forget_at);
+grant delete, insert, select, update on email_code_requests to pulsewire_app;
+
+create table email_codes (
+  address bytea not null,
+  purpose text not null,
+  code_hash bytea not null,
+  attempts integer not null default 0,
+  expires_at timestamp with time zone not null,
+  constraint email_codes_pkey PRIMARY KEY (address, purpose),
+  constraint email_codes_purpose_check CHECK ((purpose = ANY (ARRAY['LOGIN'::text, 'PASSWORD_RECOVERY'::text])))
+);
+CREATE INDEX email_codes_expiry ON pulsewire.email_codes USING btree (expires_at);
+grant delete, insert, select, update on email_codes to pulsewire_app;
 
 create table event_keys (
   tenant_id uuid not null,
@@ -74,6 +138,89 @@ create table events_default partition of events (
 ) DEFAULT;
 alter table events_default enable row level security;
 alter table events_default force row level security;
+
+create table external_identities (
+  tenant_id uuid not null,
+  issuer text not null,
+  subject_claim text not null,
+  subject text not null,
+  user_id uuid not null,
+  role_mapped boolean not null,
+  created_at timestamp with time zone not null default now(),
+  constraint external_identities_pkey PRIMARY KEY (tenant_id, issuer, subject_claim, subject),
+  constraint external_identities_tenant_id_user_id_fkey FOREIGN KEY (tenant_id, user_id) REFERENCES users(tenant_id, id) ON DELETE CASCADE,
+  constraint external_identities_tenant_id_user_id_issuer_subject_claim_key UNIQUE (tenant_id, user_id, issuer, subject_claim)
+);
+alter table external_identities enable row level security;
+alter table external_identities force row level security;
+create policy tenant on external_identities as permissive for all
+  using (tenant_id = (NULLIF(current_setting('pulsewire.tenant_id'::text, true), ''::text))::uuid)
+  with check (tenant_id = (NULLIF(current_setting('pulsewire.tenant_id'::text, true), ''::text))::uuid);
+grant insert, select, update on external_identities to pulsewire_app;
+
+create table idempotency_keys (
+  id bytea not null,
+  fingerprint bytea not null,
+  attempt uuid not null,
+  lease_until timestamp with time zone not null,
+  effect_at timestamp with time zone,
+  answer bytea,
+  expires_at timestamp with time zone not null,
+  constraint idempotency_keys_fingerprint_check CHECK ((octet_length(fingerprint) = 32)),
+  constraint idempotency_keys_id_check CHECK ((octet_length(id) = 32)),
+  constraint idempotency_keys_pkey PRIMARY KEY (id)
+);
+CREATE INDEX idempotency_keys_expires_at ON pulsewire.idempotency_keys USING btree (expires_at);
+grant delete, insert, select, update on idempotency_keys to pulsewire_app;
+
+create table identity_providers (
+  tenant_id uuid not null,
+  id uuid not null,
+  name text not null,
+  issuer text not null,
+  audiences text[] not null,
+  allowed_email_domains text[] not null,
+  claim_mapping jsonb not null,
+  jwks_uri text,
+  jwks_json text,
+  algorithms text[] not null,
+  create_users boolean not null,
+  default_role text not null,
+  highest_role text not null,
+  created_at timestamp with time zone not null default now(),
+  keys_fetched_at timestamp with time zone,
+  keys_error text not null default ''::text,
+  constraint identity_providers_check CHECK ((num_nonnulls(jwks_uri, jwks_json) = 1)),
+  constraint identity_providers_default_role_check CHECK ((default_role = ANY (ARRAY['ADMIN'::text, 'MEMBER'::text, 'VIEWER'::text]))),
+  constraint identity_providers_highest_role_check CHECK ((highest_role = ANY (ARRAY['OWNER'::text, 'ADMIN'::text, 'MEMBER'::text, 'VIEWER'::text]))),
+  constraint identity_providers_pkey PRIMARY KEY (tenant_id, id),
+  constraint identity_providers_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES tenants(id),
+  constraint identity_providers_tenant_id_name_key UNIQUE (tenant_id, name)
+);
+alter table identity_providers enable row level security;
+alter table identity_providers force row level security;
+create policy tenant on identity_providers as permissive for all
+  using (tenant_id = (NULLIF(current_setting('pulsewire.tenant_id'::text, true), ''::text))::uuid)
+  with check (tenant_id = (NULLIF(current_setting('pulsewire.tenant_id'::text, true), ''::text))::uuid);
+grant delete, insert, select, update on identity_providers to pulsewire_app;
+
+create table installation_secrets (
+  name text not null,
+  value bytea not null,
+  created_at timestamp with time zone not null default now(),
+  constraint installation_secrets_pkey PRIMARY KEY (name)
+);
+grant insert, select on installation_secrets to pulsewire_app;
+
+create table login_failures (
+  account bytea not null,
+  failures integer not null,
+  locked_until timestamp with time zone,
+  forget_at timestamp with time zone not null,
+  constraint login_failures_pkey PRIMARY KEY (account)
+);
+CREATE INDEX login_failures_forget ON pulsewire.login_failures USING btree (forget_at);
+grant delete, insert, select, update on login_failures to pulsewire_app;
 
 create table samples (
   tenant_id uuid not null,
@@ -131,15 +278,38 @@ create policy tenant on series as permissive for all
   with check (tenant_id = (NULLIF(current_setting('pulsewire.tenant_id'::text, true), ''::text))::uuid);
 grant delete, insert, select, update on series to pulsewire_app;
 
+create table sessions (
+  tenant_id uuid not null,
+  id uuid not null,
+  user_id uuid not null,
+  family_hash bytea,
+  refresh_hash bytea,
+  epoch integer not null default 0,
+  restricted boolean not null default false,
+  created_at timestamp with time zone not null default now(),
+  expires_at timestamp with time zone not null,
+  constraint sessions_pkey PRIMARY KEY (tenant_id, id),
+  constraint sessions_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES tenants(id),
+  constraint sessions_tenant_id_user_id_fkey FOREIGN KEY (tenant_id, user_id) REFERENCES users(tenant_id, id) ON DELETE CASCADE
+);
+CREATE INDEX sessions_user ON pulsewire.sessions USING btree (tenant_id, user_id);
+alter table sessions enable row level security;
+alter table sessions force row level security;
+create policy tenant on sessions as permissive for all
+  using (tenant_id = (NULLIF(current_setting('pulsewire.tenant_id'::text, true), ''::text))::uuid)
+  with check (tenant_id = (NULLIF(current_setting('pulsewire.tenant_id'::text, true), ''::text))::uuid);
+grant delete, insert, select, update on sessions to pulsewire_app;
+
 create table signing_keys (
   kid text not null,
   algorithm text not null,
   public_jwk jsonb not null,
-  private_jwk jsonb not null,
+  private_key text not null,
+  signs_from timestamp with time zone not null,
   created_at timestamp with time zone not null default now(),
   constraint signing_keys_pkey PRIMARY KEY (kid)
 );
-grant delete, insert, select on signing_keys to pulsewire_app;
+grant delete, insert, select, update on signing_keys to pulsewire_app;
 
 create table stores (
   tenant_id uuid not null,
@@ -167,15 +337,20 @@ create table tenants (
   slug text not null,
   name text not null,
   contact_email text not null,
+  state text not null default 'ACTIVE'::text,
+  limits jsonb not null default '{}'::jsonb,
   created_at timestamp with time zone not null default now(),
   updated_at timestamp with time zone not null default now(),
   constraint tenants_pkey PRIMARY KEY (id),
-  constraint tenants_slug_key UNIQUE (slug)
+  constraint tenants_slug_key UNIQUE (slug),
+  constraint tenants_state_check CHECK ((state = ANY (ARRAY['ACTIVE'::text, 'SUSPENDED'::text])))
 );
 alter table tenants enable row level security;
 alter table tenants force row level security;
 create policy lookup on tenants as permissive for select
   using (slug = NULLIF(current_setting('pulsewire.lookup_slug'::text, true), ''::text));
+create policy platform on tenants as permissive for select
+  using (current_setting('pulsewire.platform_admin'::text, true) = 'on'::text);
 create policy tenant on tenants as permissive for all
   using (id = (NULLIF(current_setting('pulsewire.tenant_id'::text, true), ''::text))::uuid)
   with check (id = (NULLIF(current_setting('pulsewire.tenant_id'::text, true), ''::text))::uuid);
@@ -190,15 +365,26 @@ create table users (
   must_change_password boolean not null default false,
   temporary_password_expires_at timestamp with time zone,
   role text not null,
+  state text not null default 'ACTIVE'::text,
+  email_verified boolean not null default false,
+  external_id text,
+  last_login_at timestamp with time zone,
   created_at timestamp with time zone not null default now(),
   updated_at timestamp with time zone not null default now(),
+  identity_provider_id uuid,
+  email_vouched boolean not null default false,
+  constraint users_email_check CHECK ((email = lower(email))),
   constraint users_pkey PRIMARY KEY (tenant_id, id),
   constraint users_role_check CHECK ((role = ANY (ARRAY['OWNER'::text, 'ADMIN'::text, 'MEMBER'::text, 'VIEWER'::text]))),
+  constraint users_state_check CHECK ((state = ANY (ARRAY['INVITED'::text, 'ACTIVE'::text, 'DISABLED'::text]))),
   constraint users_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES tenants(id)
 );
-CREATE UNIQUE INDEX users_email ON pulsewire.users USING btree (tenant_id, lower(email));
+CREATE INDEX users_by_email ON pulsewire.users USING btree (email, tenant_id);
+CREATE UNIQUE INDEX users_email ON pulsewire.users USING btree (tenant_id, email);
 alter table users enable row level security;
 alter table users force row level security;
+create policy lookup on users as permissive for select
+  using (email = NULLIF(current_setting('pulsewire.lookup_email'::text, true), ''::text));
 create policy tenant on users as permissive for all
   using (tenant_id = (NULLIF(current_setting('pulsewire.tenant_id'::text, true), ''::text))::uuid)
   with check (tenant_id = (NULLIF(current_setting('pulsewire.tenant_id'::text, true), ''::text))::uuid);

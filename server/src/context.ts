@@ -5,6 +5,8 @@ import type { Logger } from "pino";
 import { type AuditLog, createAuditLog } from "./auth/audit/log.ts";
 import { createEmailCodes, type EmailCodes } from "./auth/codes/codes.ts";
 import type { Credentials } from "./auth/credentials.ts";
+import { createExternalAuthenticator } from "./auth/identity-providers/authenticate.ts";
+import { chooseByIssuer } from "./auth/issuers.ts";
 import { createKeyAuthenticator } from "./auth/keys/authenticate.ts";
 import { createKnownKeys, type KnownKeys } from "./auth/keys/known-keys.ts";
 import { createLastUse } from "./auth/keys/last-use.ts";
@@ -134,6 +136,8 @@ export async function createContext(config: Config, logger: Logger): Promise<Con
     ? await createRedisWindows(config.redisUrl, logger, windows)
     : createLocalWindows(windows);
   built.defer(rateWindows.close);
+  const external = createExternalAuthenticator({ db, bus, config, logger, standings });
+  built.defer(external.close);
   let publicCaller: Caller | undefined;
   const context = {
     config,
@@ -154,8 +158,12 @@ export async function createContext(config: Config, logger: Logger): Promise<Con
     knownKeys,
     rateWindows,
     credentials: {
-      fromApiKey: createKeyAuthenticator({ db, config, known: knownKeys, tenants: tenantSettings, lastUse }),
-      fromToken: createTokenAuthenticator(tokens, standings, config),
+      fromApiKey: createKeyAuthenticator({ db, config, known: knownKeys, lastUse }),
+      fromToken: chooseByIssuer(
+        config.auth.issuer,
+        createTokenAuthenticator(tokens, standings, config),
+        external,
+      ),
     },
     events: createEventIngest(db, config.limits),
     samples: createSampleWriter(db, config.limits),

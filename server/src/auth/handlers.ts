@@ -4,6 +4,7 @@ import type { AuthService } from "../gen/pulsewire/auth/v1/auth_service_pb.js";
 import { auditHandlers } from "./audit/handlers.ts";
 import { codeHandlers } from "./codes/handlers.ts";
 import { developmentHandlers } from "./development/handlers.ts";
+import { identityProviderHandlers } from "./identity-providers/handlers.ts";
 import { apiKeyHandlers } from "./keys/handlers.ts";
 import { passwordHandlers } from "./passwords/handlers.ts";
 import { sessionHandlers } from "./sessions/handlers.ts";
@@ -21,5 +22,6 @@ export function authHandlers(context: Context): Partial<ServiceImpl<typeof AuthS
     ...codeHandlers(context),
     ...developmentHandlers(context),
     ...apiKeyHandlers(context),
+    ...identityProviderHandlers(context),
   };
 }

@@ -49,6 +49,24 @@ export const gatewayScopes: readonly Scope[] = [
   Scope.METRICS_WRITE,
 ];
 
+/** From the least to the most. */
+export const rolesByRank: readonly StoredRole[] = ["VIEWER", "MEMBER", "ADMIN", "OWNER"];
+
+/** Whether the first role is more than the second. */
+export function isAbove(role: StoredRole, other: StoredRole): boolean {
+  return rolesByRank.indexOf(role) > rolesByRank.indexOf(other);
+}
+
+/** The most of some roles; undefined where there are none. */
+export function highestRole(roles: readonly (StoredRole | undefined)[]): StoredRole | undefined {
+  return rolesByRank.findLast((role) => roles.includes(role));
+}
+
+/** The value of the contract as the word of the database; undefined where none is given. */
+export function storedRole(role: Role | undefined): StoredRole | undefined {
+  return rolesByRank.find((stored) => roleOf[stored] === role);
+}
+
 /** The word of the database as the value of the contract. */
 export const roleOf: Record<StoredRole, Role> = {
   OWNER: Role.OWNER,

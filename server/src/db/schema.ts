@@ -13,6 +13,8 @@ export interface Database {
   api_keys: ApiKeysTable;
   signing_keys: SigningKeysTable;
   idempotency_keys: IdempotencyKeysTable;
+  identity_providers: IdentityProvidersTable;
+  external_identities: ExternalIdentitiesTable;
   stores: StoresTable;
   series: SeriesTable;
   samples: SamplesTable;
@@ -58,8 +60,12 @@ export interface UsersTable {
   temporary_password_expires_at: NullableTimestamp;
   role: Role;
   state: Generated<UserState>;
-  /** A code sent to the address was entered, or an identity provider vouches for it. */
+  /** A code sent to the address was entered. */
   email_verified: Generated<boolean>;
+  /** An identity provider of the tenant vouches for the address, which proves nothing to other tenants. */
+  email_vouched: Generated<boolean>;
+  /** The identity provider that the user came through. */
+  identity_provider_id: string | null;
   /** The subject at the identity provider, or the `user_id` of a development token. */
   external_id: string | null;
   last_login_at: NullableTimestamp;
@@ -158,6 +164,43 @@ export interface SigningKeysTable {
   private_key: string;
   /** From when on it signs; before, it is only published. */
   signs_from: Fixed<Date>;
+  created_at: CreatedAt;
+}
+
+/** Outside issuers that a tenant trusts. */
+export interface IdentityProvidersTable {
+  tenant_id: Fixed<string>;
+  id: Fixed<string>;
+  name: Fixed<string>;
+  issuer: Fixed<string>;
+  audiences: Fixed<string[]>;
+  allowed_email_domains: Fixed<string[]>;
+  /** ClaimMapping in ProtoJSON. */
+  claim_mapping: ColumnType<JsonObject, string, never>;
+  /** Either this or `jwks_json`. */
+  jwks_uri: ColumnType<string | null, string | undefined, never>;
+  jwks_json: ColumnType<string | null, string | undefined, never>;
+  algorithms: Fixed<string[]>;
+  create_users: Fixed<boolean>;
+  default_role: Fixed<Exclude<Role, "OWNER">>;
+  /** The most that users it vouches for may be. */
+  highest_role: Fixed<Role>;
+  created_at: CreatedAt;
+  keys_fetched_at: NullableTimestamp;
+  /** Empty: they could be fetched the last time. */
+  keys_error: Generated<string>;
+}
+
+/** Which user an identity of an outside issuer stands for. */
+export interface ExternalIdentitiesTable {
+  tenant_id: Fixed<string>;
+  issuer: Fixed<string>;
+  /** The claim that the subject is read from. */
+  subject_claim: Fixed<string>;
+  subject: Fixed<string>;
+  user_id: Fixed<string>;
+  /** The user's role came from the claim mapping. */
+  role_mapped: boolean;
   created_at: CreatedAt;
 }
 
