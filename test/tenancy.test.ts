@@ -34,6 +34,9 @@ const attacks: Record<string, string[]> = {
   "wrong slug": [`select ${set("lookup_slug", "other")}`],
   "empty slug": [`select ${set("lookup_slug", "")}`],
   "pattern for a slug": [`select ${set("lookup_slug", "%")}`],
+  "wrong address": [`select ${set("lookup_email", "stranger@example.com")}`],
+  "empty address": [`select ${set("lookup_email", "")}`],
+  "pattern for an address": [`select ${set("lookup_email", "%")}`],
   "empty word for the platform": [`select ${set("platform_admin", "")}`],
   "wrong word for the platform": [`select ${set("platform_admin", "true")}`],
   "word for the platform in another case": [`select ${set("platform_admin", "ON")}`],
@@ -243,8 +246,31 @@ describe("lookups", () => {
     }
   });
 
+  test("the address shows its users in all tenants, and no other table", async () => {
+    const { db } = database.app;
+    const email = "victim@example.com";
+    await withLookup(db, { email }, async (trx) => {
+      const users = await trx.selectFrom("users").select(["tenant_id", "email"]).execute();
+      assert.deepEqual(users, [{ tenant_id: victim, email }]);
+      for (const { name, parent } of tables) {
+        if (name !== parent || name === "users") continue;
+        assert.deepEqual((await sql`select from ${sql.table(name)}`.execute(trx)).rows, [], name);
+      }
+    });
+    for (const other of ["", "%", "stranger@example.com", "Victim@example.com"]) {
+      await withLookup(db, { email: other }, async (trx) => {
+        assert.deepEqual(await trx.selectFrom("users").selectAll().execute(), []);
+      });
+    }
+  });
+
   test("what was looked up cannot be changed", async () => {
     const { db } = database.app;
+    await withLookup(db, { email: "victim@example.com" }, async (trx) => {
+      const changed = await trx.updateTable("users").set({ role: "VIEWER" }).executeTakeFirstOrThrow();
+      const deleted = await trx.deleteFrom("users").executeTakeFirstOrThrow();
+      assert.deepEqual([changed.numUpdatedRows, deleted.numDeletedRows], [0n, 0n]);
+    });
     await withLookup(db, { apiKeyHash: keyHash }, async (trx) => {
       const { numUpdatedRows } = await trx
         .updateTable("api_keys")

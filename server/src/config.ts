@@ -31,6 +31,7 @@ export const settingNames = [
   "PULSEWIRE_TENANT_LIMITS",
   "PULSEWIRE_ACCESS_TOKEN_TTL",
   "PULSEWIRE_REFRESH_TOKEN_TTL",
+  "PULSEWIRE_LOGIN_LOCK",
   "PULSEWIRE_DEVELOPMENT_TOKENS",
   "PULSEWIRE_DEVELOPMENT_TOKEN_TTL",
   "SMTP_URL",
@@ -166,7 +167,7 @@ export interface Limits {
   readonly drainTimeoutMs: number;
   /** Wrong passwords for an account before one more locks it. */
   readonly loginFreeFailures: number;
-  /** How long the first lock of an account lasts, milliseconds; each further wrong password doubles it. */
+  /** How long the first lock of an account lasts, milliseconds; each further wrong password doubles it. Default 1 s. */
   readonly loginLockMs: number;
   /** The longest lock. */
   readonly loginLockMaxMs: number;
@@ -294,7 +295,7 @@ export function envToConfig(env: Settings): Config {
       databaseConnections: integer(env, "PULSEWIRE_DATABASE_CONNECTIONS", 16, 4, 1_000),
       drainTimeoutMs: integer(env, "PULSEWIRE_DRAIN_TIMEOUT", 30, 0, 3_600) * 1_000,
       loginFreeFailures: 4,
-      loginLockMs: 1_000,
+      loginLockMs: integer(env, "PULSEWIRE_LOGIN_LOCK", 1, 1, 900) * 1_000,
       loginLockMaxMs: 15 * 60_000,
       loginFailureMemoryMs: dayMs,
       loginQueue: 64,

@@ -5,14 +5,15 @@ import type { CodePurpose } from "../../db/schema.ts";
 import type { AuthService } from "../../gen/pulsewire/auth/v1/auth_service_pb.js";
 import { CodePurpose as Purpose } from "../../gen/pulsewire/auth/v1/session_pb.js";
 import { ErrorReason } from "../../gen/pulsewire/common/v1/error_reason_pb.js";
+import { enterAudit } from "../../rpc/audit.ts";
 import { failure } from "../../rpc/errors.ts";
-import { tokenPair } from "../sessions/open.ts";
+import { signInFacts, tokenPair } from "../sessions/open.ts";
 import { tenantMessage } from "../tenants/messages.ts";
 import { personMessage } from "../users/messages.ts";
 import { invalidCode } from "./codes.ts";
 import { codeMail } from "./mail.ts";
 import { chooseMembership, memberOf, membershipsOf } from "./membership.ts";
-import { signInToMembership, signInToNewTenant } from "./sign-in.ts";
+import { type SignInEntry, signInToMembership, signInToNewTenant } from "./sign-in.ts";
 
 const purposeOf: Record<Purpose, CodePurpose> = {
   [Purpose.UNSPECIFIED]: "LOGIN",
@@ -54,17 +55,19 @@ export function codeHandlers(context: Context): Partial<ServiceImpl<typeof AuthS
       return { expiresAt: timestampFromDate(expiresAt), resendAt };
     },
 
-    async verifyCode(request) {
+    async verifyCode(request, call) {
       const email = request.email.toLowerCase();
       const code = await codes.check(email, "LOGIN", request.code);
       const choice = request.tenantSlug
         ? await memberOf(db, request.tenantSlug, email)
         : chooseMembership(await membershipsOf(db, email), config.registrationOpen);
       if (!choice) throw invalidCode();
+      const enter: SignInEntry = (trx, opened) =>
+        enterAudit(trx, opened.session.tenant_id, call, signInFacts(opened));
       const tenantCreated = choice === "new-tenant";
       const { tenant, opened } = tenantCreated
-        ? await signInToNewTenant(context, email, code)
-        : await signInToMembership(context, choice, code);
+        ? await signInToNewTenant(context, email, code, enter)
+        : await signInToMembership(context, choice, code, enter);
       const { accessToken, ...rest } = await tokenPair(tokens, config.auth, opened);
       return {
         ...rest,

@@ -16,11 +16,15 @@ export interface CodeSignIn {
   readonly opened: OpenedSession & { readonly user: UserRow };
 }
 
+/** Enters the sign-in in the audit log, in its transaction. */
+export type SignInEntry = (trx: TenantTransaction, opened: CodeSignIn["opened"]) => Promise<void>;
+
 /** Uses the code up and signs in to a tenant that is there. The address is verified from now on. */
 export function signInToMembership(
   { db, config }: Pick<Context, "db" | "config">,
   user: UserRow,
   code: StoredCode,
+  enter: SignInEntry,
 ): Promise<CodeSignIn> {
   return withTenant(db, user.tenant_id, async (trx) => {
     if (!(await useCode(trx, code))) throw invalidCode();
@@ -33,7 +37,7 @@ export function signInToMembership(
       .where("tenant_id", "=", user.tenant_id)
       .where("id", "=", user.id)
       .execute();
-    return { tenant, opened: await open(trx, config, user) };
+    return { tenant, opened: await open(trx, config, user, enter) };
   });
 }
 
@@ -44,6 +48,7 @@ export async function signInToNewTenant(
   { db, config }: Pick<Context, "db" | "config">,
   email: string,
   code: StoredCode,
+  enter: SignInEntry,
 ): Promise<CodeSignIn> {
   for (let attempt = 1; ; attempt++) {
     const tenantId = newResourceId();
@@ -51,7 +56,7 @@ export async function signInToNewTenant(
       return await withTenant(db, tenantId, async (trx) => {
         if (!(await useCode(trx, code))) throw invalidCode();
         const { tenant, user } = await insertOwnTenant(trx, tenantId, email);
-        return { tenant, opened: await open(trx, config, user) };
+        return { tenant, opened: await open(trx, config, user, enter) };
       });
     } catch (error) {
       const slugTaken = classifyDatabaseError(error)?.kind === "conflict";
@@ -61,11 +66,12 @@ export async function signInToNewTenant(
 }
 
 /** A session that is not restricted: a temporary password is something that others know, a code is not. */
-async function open(trx: TenantTransaction, config: Context["config"], user: UserRow) {
+async function open(trx: TenantTransaction, config: Context["config"], user: UserRow, enter: SignInEntry) {
   const opened = await openSession(trx, user, {
     restricted: false,
     ttlSeconds: config.auth.refreshTokenTtlSeconds,
   });
   if (!opened) throw invalidCode();
+  await enter(trx, opened);
   return opened;
 }

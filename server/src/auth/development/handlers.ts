@@ -2,8 +2,9 @@ import type { ServiceImpl } from "@connectrpc/connect";
 import type { Context } from "../../context.ts";
 import type { AuthService } from "../../gen/pulsewire/auth/v1/auth_service_pb.js";
 import { ErrorReason } from "../../gen/pulsewire/common/v1/error_reason_pb.js";
+import { enterAudit } from "../../rpc/audit.ts";
 import { failure, invalidField } from "../../rpc/errors.ts";
-import { claimsOf } from "../sessions/open.ts";
+import { claimsOf, signInFacts } from "../sessions/open.ts";
 import { openDevelopmentSession } from "./session.ts";
 
 const uuid = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
@@ -13,11 +14,14 @@ export function developmentHandlers(context: Context): Partial<ServiceImpl<typeo
   const { config, tokens } = context;
   const ttlSeconds = config.auth.developmentTokenTtlSeconds;
   return {
-    async issueDevelopmentToken({ userId, username, email }) {
+    async issueDevelopmentToken({ userId, username, email }, call) {
       if (!config.developmentTokens) throw noDevelopmentTokens();
       // Other tenants' namespaces are `tenant-` and a UUID.
       if (uuid.test(userId)) throw invalidField("user_id", "must not be a UUID", "user_id.uuid");
-      const session = await openDevelopmentSession(context, { userId, username, email: email.toLowerCase() });
+      const asked = { userId, username, email: email.toLowerCase() };
+      const session = await openDevelopmentSession(context, asked, (trx, opened) =>
+        enterAudit(trx, opened.session.tenant_id, call, signInFacts(opened)),
+      );
       return {
         token: await tokens.issue(claimsOf(session), ttlSeconds),
         userId,

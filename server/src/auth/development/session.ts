@@ -1,8 +1,8 @@
 import type { Context } from "../../context.ts";
 import { classifyDatabaseError } from "../../db/sqlstate.ts";
 import { type TenantTransaction, withLookup, withTenant } from "../../db/tenant.ts";
-import { invalidField } from "../../rpc/errors.ts";
 import { tenantSuspended } from "../../rpc/caller.ts";
+import { invalidField } from "../../rpc/errors.ts";
 import { newResourceId } from "../ids.ts";
 import { noteSignIn } from "../sessions/open.ts";
 import { deleteExpiredSessions, insertSession, type SessionRow } from "../sessions/store.ts";
@@ -22,6 +22,7 @@ export interface DevelopmentUser {
 export async function openDevelopmentSession(
   { db, config }: Pick<Context, "db" | "config">,
   asked: DevelopmentUser,
+  enter: (trx: TenantTransaction, opened: { session: SessionRow; user: UserRow }) => Promise<void>,
 ): Promise<SessionRow> {
   const tenantId = await ensureTenant(db, asked);
   return await withTenant(db, tenantId, async (trx) => {
@@ -34,12 +35,14 @@ export async function openDevelopmentSession(
     const user = await ensureUser(trx, tenantId, asked);
     await deleteExpiredSessions(trx, tenantId, user.id);
     await noteSignIn(trx, tenantId, user.id);
-    return await insertSession(trx, {
+    const session = await insertSession(trx, {
       tenant_id: tenantId,
       id: newResourceId(),
       user_id: user.id,
       expires_at: new Date(Date.now() + config.auth.developmentTokenTtlSeconds * 1_000),
     });
+    await enter(trx, { session, user });
+    return session;
   });
 }
 

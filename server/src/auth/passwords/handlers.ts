@@ -4,6 +4,7 @@ import type { Context } from "../../context.ts";
 import { withTenant } from "../../db/tenant.ts";
 import type { AuthService } from "../../gen/pulsewire/auth/v1/auth_service_pb.js";
 import { ErrorReason } from "../../gen/pulsewire/common/v1/error_reason_pb.js";
+import { enterAudit } from "../../rpc/audit.ts";
 import { callerOf } from "../../rpc/caller.ts";
 import { failure, invalidField, notFound } from "../../rpc/errors.ts";
 import { invalidCode } from "../codes/codes.ts";
@@ -56,6 +57,7 @@ export function passwordHandlers(context: Context): Partial<ServiceImpl<typeof A
           epoch: session.epoch + 1,
           restricted: false,
         });
+        await enterAudit(trx, tenantId, call, { resourceId: userId });
         return { opened, sessionsEnded };
       });
       await standings.changed({ tenantId, userId });
@@ -89,7 +91,9 @@ export function passwordHandlers(context: Context): Partial<ServiceImpl<typeof A
             { metadata: { resource: "user" } },
           );
         }
-        return { user, tenant, sessionsEnded: await deleteSessions(trx, tenantId, { userId }) };
+        const sessionsEnded = await deleteSessions(trx, tenantId, { userId });
+        await enterAudit(trx, tenantId, call, { resourceId: userId });
+        return { user, tenant, sessionsEnded };
       });
       await standings.changed({ tenantId, userId });
       await lockout.lift({ tenantSlug: tenant.slug, email: user.email });
@@ -101,7 +105,7 @@ export function passwordHandlers(context: Context): Partial<ServiceImpl<typeof A
       };
     },
 
-    async recoverPassword(request) {
+    async recoverPassword(request, call) {
       requireGoodPassword(request.newPassword);
       const email = request.email.toLowerCase();
       const code = await codes.check(email, "PASSWORD_RECOVERY", request.code);
@@ -119,7 +123,9 @@ export function passwordHandlers(context: Context): Partial<ServiceImpl<typeof A
           .where("tenant_id", "=", tenantId)
           .where("id", "=", userId)
           .execute();
-        return await deleteSessions(trx, tenantId, { userId });
+        const sessionsEnded = await deleteSessions(trx, tenantId, { userId });
+        await enterAudit(trx, tenantId, call, { user: { id: userId, email }, resourceId: userId });
+        return sessionsEnded;
       });
       await standings.changed({ tenantId, userId });
       await lockout.lift({ tenantSlug: request.tenantSlug, email });

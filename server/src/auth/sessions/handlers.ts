@@ -4,16 +4,18 @@ import type { Context } from "../../context.ts";
 import { withTenant } from "../../db/tenant.ts";
 import type { AuthService } from "../../gen/pulsewire/auth/v1/auth_service_pb.js";
 import { ErrorReason } from "../../gen/pulsewire/common/v1/error_reason_pb.js";
+import { Scope } from "../../gen/pulsewire/options/v1/access_pb.js";
+import { enterAudit, noteAudit } from "../../rpc/audit.ts";
 import { type Caller, callerOf, tenantSuspended } from "../../rpc/caller.ts";
 import { failure, notFound } from "../../rpc/errors.ts";
 import { apiKeyMessage } from "../keys/messages.ts";
 import { getApiKey } from "../keys/store.ts";
 import { proveLogin } from "../passwords/login.ts";
-import { tenantMessage } from "../tenants/messages.ts";
+import { publicTenantMessage, tenantMessage } from "../tenants/messages.ts";
 import { getTenant } from "../tenants/store.ts";
 import { personMessage } from "../users/messages.ts";
 import { getUser } from "../users/store.ts";
-import { openSession, tokenPair } from "./open.ts";
+import { openSession, signInFacts, tokenPair } from "./open.ts";
 import { refreshSession } from "./refresh.ts";
 import { deleteSessions } from "./store.ts";
 
@@ -21,18 +23,20 @@ import { deleteSessions } from "./store.ts";
 export function sessionHandlers(context: Context): Partial<ServiceImpl<typeof AuthService>> {
   const { db, tokens, config, standings, lockout } = context;
   return {
-    async login({ email, password, tenantSlug }) {
+    async login({ email, password, tenantSlug }, call) {
       const proven = await proveLogin(context, { email, tenantSlug }, password);
       if (!proven) throw invalidLogin();
       const { tenant } = proven;
       if (tenant.state === "SUSPENDED") throw tenantSuspended();
-      const opened = await withTenant(db, tenant.id, (trx) =>
-        openSession(trx, proven.user, {
+      const opened = await withTenant(db, tenant.id, async (trx) => {
+        const opened = await openSession(trx, proven.user, {
           restricted: proven.user.must_change_password,
           ttlSeconds: config.auth.refreshTokenTtlSeconds,
-        }),
-      );
-      if (!opened) throw invalidLogin();
+        });
+        if (!opened) throw invalidLogin();
+        await enterAudit(trx, tenant.id, call, signInFacts(opened));
+        return opened;
+      });
       return {
         ...(await tokenPair(tokens, config.auth, opened)),
         mustChangePassword: opened.user.must_change_password,
@@ -41,15 +45,23 @@ export function sessionHandlers(context: Context): Partial<ServiceImpl<typeof Au
       };
     },
 
-    async refreshToken({ refreshToken }) {
-      const { opened, mustChangePassword } = await refreshSession(context, refreshToken);
+    async refreshToken({ refreshToken }, call) {
+      const { opened, mustChangePassword } = await refreshSession(
+        context,
+        refreshToken,
+        ({ tenant_id, id }) => noteAudit(call, { tenantId: tenant_id, sessionId: id, resourceId: id }),
+      );
       return { ...(await tokenPair(tokens, config.auth, opened)), mustChangePassword };
     },
 
     async logout({ everywhere }, call) {
       const { tenantId, userId, sessionId } = requireSession(callerOf(call));
       const which = everywhere ? { userId } : { sessionId };
-      const sessionsEnded = await withTenant(db, tenantId, (trx) => deleteSessions(trx, tenantId, which));
+      const sessionsEnded = await withTenant(db, tenantId, async (trx) => {
+        const sessionsEnded = await deleteSessions(trx, tenantId, which);
+        await enterAudit(trx, tenantId, call, { resourceId: sessionId });
+        return sessionsEnded;
+      });
       await standings.changed({ tenantId, ...which });
       return { sessionsEnded };
     },
@@ -67,7 +79,7 @@ export function sessionHandlers(context: Context): Partial<ServiceImpl<typeof Au
       const locks = user && (await lockout.lockedUntil(tenant.slug, [user.email]));
       const expiresAtMs = key ? key.expires_at?.getTime() : caller.expiresAtMs;
       return {
-        tenant: tenantMessage(tenant),
+        tenant: caller.scopes.has(Scope.TENANT_READ) ? tenantMessage(tenant) : publicTenantMessage(tenant),
         scopes: [...caller.scopes],
         sessionId,
         ...(expiresAtMs !== undefined && { expiresAt: timestampFromMs(expiresAtMs) }),

@@ -1,5 +1,6 @@
 import type { Config } from "../../config.ts";
 import type { TenantTransaction } from "../../db/tenant.ts";
+import type { AuditFacts } from "../audit/log.ts";
 import { newResourceId } from "../ids.ts";
 import type { Tokens } from "../tokens.ts";
 import type { UserRow } from "../users/store.ts";
@@ -77,6 +78,15 @@ export async function tokenPair(
     refreshToken: formatRefreshToken(refreshToken),
     refreshExpiresIn: refreshTokenTtlSeconds,
   };
+}
+
+/** What the audit log says of a sign-in. */
+export function signInFacts({
+  session,
+  user,
+}: Pick<OpenedSession, "session"> & { readonly user: UserRow }): AuditFacts {
+  const { id, email } = user;
+  return { user: { id, email }, sessionId: session.id, resourceId: session.id };
 }
 
 /** What an access token of the session says. */

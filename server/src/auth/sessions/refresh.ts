@@ -7,7 +7,7 @@ import { getTenant } from "../tenants/store.ts";
 import { getUser } from "../users/store.ts";
 import { continueSession, type OpenedSession } from "./open.ts";
 import { matches, nextRefreshToken, parseRefreshToken } from "./refresh-token.ts";
-import { deleteSessions, lockSession } from "./store.ts";
+import { deleteSessions, lockSession, type SessionRow } from "./store.ts";
 
 /** A session that goes on, with its user's word on the password. */
 export interface RefreshedSession {
@@ -18,11 +18,13 @@ export interface RefreshedSession {
 /**
  * Exchanges a refresh token for the next. A token that was used before shows that two have it, and which of them is the
  * thief cannot be told: the session ends for both. There is no time of grace, for it would be the thief's as well; a
- * retry after a lost answer is the request id's matter. Throws INVALID_TOKEN and TENANT_SUSPENDED.
+ * retry after a lost answer is the request id's matter. `onKnown` hears of
+ * the session that the token is, or was, one of. Throws INVALID_TOKEN and TENANT_SUSPENDED.
  */
 export async function refreshSession(
   { db, config, standings, logger }: Pick<Context, "db" | "config" | "standings" | "logger">,
   text: string,
+  onKnown: (session: Pick<SessionRow, "tenant_id" | "id">) => void,
 ): Promise<RefreshedSession> {
   const token = parseRefreshToken(text);
   if (!token) throw invalidRefreshToken();
@@ -31,6 +33,7 @@ export async function refreshSession(
     const session = await lockSession(trx, tenantId, sessionId);
     if (!session || session.expires_at.getTime() <= Date.now()) return "unknown";
     if (!matches(token.family, session.family_hash)) return "unknown";
+    onKnown(session);
     if (!matches(token.own, session.refresh_hash)) {
       await deleteSessions(trx, tenantId, { sessionId });
       return "reused";
