@@ -8,6 +8,7 @@ import type { AuthService } from "../../gen/pulsewire/auth/v1/auth_service_pb.js
 import { ErrorReason } from "../../gen/pulsewire/common/v1/error_reason_pb.js";
 import { Scope } from "../../gen/pulsewire/options/v1/access_pb.js";
 import { existingStores } from "../../metrics/store.ts";
+import { enterAudit } from "../../rpc/audit.ts";
 import { type Caller, callerOf, passwordChangeRequired } from "../../rpc/caller.ts";
 import { failure, notFound } from "../../rpc/errors.ts";
 import { newResourceId } from "../ids.ts";
@@ -58,12 +59,10 @@ export function apiKeyHandlers({
         await requireRoom(trx, tenantId, "apiKeys", config.tenantLimits);
         await requireBoundLikeCaller(trx, caller, "CreateApiKey", bounds);
         await requireStores(trx, tenantId, bounds.store_ids);
-        return await store.insertApiKey(trx, {
-          ...newRow(caller, tenantId, secret),
-          ...bounds,
-          name: request.name,
-          scopes,
-        });
+        const row = { ...newRow(caller, tenantId, secret), ...bounds, name: request.name, scopes };
+        const made = await store.insertApiKey(trx, row);
+        await enterAudit(trx, tenantId, context, { resourceId: made.id });
+        return made;
       });
       return { apiKey: apiKeyMessage(key), secret };
     },
@@ -111,7 +110,12 @@ export function apiKeyHandlers({
           expires_at: new Date(Math.min(end, old.expires_at?.getTime() ?? end)),
           rotated_to: made.id,
         };
-        return [made, await store.updateApiKey(trx, old, changes)];
+        const updated = await store.updateApiKey(trx, old, changes);
+        await enterAudit(trx, tenantId, context, {
+          resourceId: old.id,
+          details: { rotated_to: { new: made.id } },
+        });
+        return [made, updated];
       });
       // The secret is shown here only, so it must arrive even when the end of the old key is heard of late.
       await tellChange(previous.id).catch((err: unknown) =>
@@ -127,7 +131,11 @@ export function apiKeyHandlers({
         const found = await store.lockApiKey(trx, tenantId, apiKeyId);
         if (!found) throw notFound("api_key", apiKeyId);
         if (found.id !== caller.apiKeyId) requireOwnKey(caller, "RevokeApiKey", found);
-        return found.revoked_at ? found : await store.updateApiKey(trx, found, { revoked_at: new Date() });
+        const ended = found.revoked_at
+          ? found
+          : await store.updateApiKey(trx, found, { revoked_at: new Date() });
+        await enterAudit(trx, tenantId, context, { resourceId: found.id });
+        return ended;
       });
       // Told also for a key that had ended: the call before may have failed to.
       await tellChange(key.id);

@@ -85,7 +85,10 @@ export declare const AuditActorSchema: GenMessage<AuditActor>;
 
 /**
  * One entry of a tenant's audit log: who did what, from where, with which key, and how it ended. Every mutation but the
- * sending of data is entered, in the transaction that does it; so are sign-ins and refused calls with credentials.
+ * sending of data is entered, in the transaction that does it; so are sign-ins and refused calls with credentials, the
+ * same refusal of the same caller once a minute. An answer that is given again for a request id is no second entry. A
+ * sign-in that fails is entered right after the answer, whose time must not tell whether there is such a tenant. What
+ * is about no tenant that is known, such as a wrong key, stands in the server's own log only.
  *
  * The entries of a tenant are a chain: each holds the hash of the one before. Passwords, secrets, tokens and codes are
  * never entered. The hash of an entry is SHA-256 over its ProtoJSON without `hash`, in the canonical form of RFC 8785.

@@ -40,7 +40,8 @@ export declare const AuthService: GenService<{
   /**
    * Registers a tenant and its owner, who gets a temporary password (PulseStream).
    *
-   * Anyone may call it where registration is open; otherwise DISABLED. The owner has to change the password within 7
+   * Anyone may call it where registration is open; otherwise DISABLED. The slug of a tenant for which the operator has
+   * named a platform admin counts as taken, whether or not it is there. The owner has to change the password within 7
    * days; until then the session is restricted, see User.must_change_password. The address counts as unverified until a
    * code sent there is entered. Errors: INVALID_FIELD for name, slug or address; ALREADY_EXISTS when the slug is taken.
    *
@@ -225,7 +226,8 @@ export declare const AuthService: GenService<{
    *
    * Owners and admins may call it for their own tenant, platform admins for any. A suspended tenant is closed
    * everywhere within a second. Errors: NOT_FOUND; MISSING_SCOPE when limits or state are named without PLATFORM_ADMIN;
-   * ETAG_MISMATCH; INVALID_FIELD for an unknown path in the mask.
+   * ETAG_MISMATCH; INVALID_FIELD for an unknown path in the mask; FAILED_PRECONDITION when platform admins would suspend
+   * their own tenant.
    *
    * @generated from rpc pulsewire.auth.v1.AuthService.UpdateTenant
    */
