@@ -8,6 +8,7 @@ import { Kysely, PostgresDialect } from "kysely";
 import { newResourceId } from "../server/src/auth/ids.ts";
 import { createKeyAuthenticator } from "../server/src/auth/keys/authenticate.ts";
 import { createKnownKeys } from "../server/src/auth/keys/known-keys.ts";
+import { createLastUse } from "../server/src/auth/keys/last-use.ts";
 import { newApiKey } from "../server/src/auth/keys/secret.ts";
 import { hashPassword } from "../server/src/auth/passwords.ts";
 import type { Database } from "../server/src/db/schema.ts";
@@ -16,6 +17,7 @@ import { AuthService } from "../server/src/gen/pulsewire/auth/v1/auth_service_pb
 import { IngestionService } from "../server/src/gen/pulsewire/ingestion/v1/ingestion_service_pb.js";
 import { MetricsService } from "../server/src/gen/pulsewire/metrics/v1/metrics_service_pb.js";
 import { Scope } from "../server/src/gen/pulsewire/options/v1/access_pb.js";
+import { testLogger } from "./helpers/database.ts";
 import { assertFails } from "./helpers/errors.ts";
 import { grpcSession, serve, startTestServer, type TestServer } from "./helpers/server.ts";
 
@@ -230,6 +232,61 @@ describe("API keys", () => {
     });
   });
 
+  describe("for operators", () => {
+    test("a platform admin makes, lists, rotates and revokes keys of any tenant that there is", async () => {
+      const other = await server.register("reached");
+      const { email, slug } = server.tenant;
+      await using operated = await serve(server.database, { PULSEWIRE_PLATFORM_ADMINS: `${email}/${slug}` });
+      using there = grpcSession(operated.url);
+      const client = createClient(AuthService, there.transport);
+      const { tenantId } = other;
+      const { apiKey, secret } = await client.createApiKey({ name: "theirs", tenantId }, owner);
+      assert.equal(apiKey?.tenantId, tenantId);
+      const me = await client.getMe({}, withKey(secret));
+      assert.equal(me.tenant?.id, tenantId);
+      const { apiKeys } = await client.listApiKeys({ tenantId }, owner);
+      assert.deepEqual(
+        apiKeys.map(({ name }) => name),
+        ["theirs", "tests"],
+      );
+      const rotated = await client.rotateApiKey({ apiKeyId: apiKey.id, tenantId }, owner);
+      await client.revokeApiKey({ apiKeyId: rotated.apiKey?.id ?? "", tenantId }, owner);
+      await isRefused(rotated.secret, client);
+      const nowhere = randomUUID();
+      for (const attempt of [
+        () => client.createApiKey({ name: "x", tenantId: nowhere }, owner),
+        () => client.listApiKeys({ tenantId: nowhere }, owner),
+        () => client.revokeApiKey({ apiKeyId: apiKey.id, tenantId: nowhere }, owner),
+      ]) {
+        await assertFails(attempt(), Code.NotFound, "NOT_FOUND");
+      }
+      // Nor do the keys of a platform admin reach beyond their tenant.
+      const call = client.listApiKeys({ tenantId }, withKey(server.tenant.apiKey));
+      await assertFails(call, Code.NotFound, "NOT_FOUND");
+    });
+
+    test("a tenant has no more usable keys than its limit, however they are asked for", async () => {
+      const tenant = await server.register("few-keys");
+      const who = bearer(tenant.token);
+      await using narrow = await serve(server.database, { PULSEWIRE_TENANT_LIMITS: "api_keys=3" });
+      using there = grpcSession(narrow.url);
+      const client = createClient(AuthService, there.transport);
+      const attempts = await Promise.allSettled(
+        Array.from({ length: 8 }, () => client.createApiKey({ name: "one of few" }, who)),
+      );
+      assert.equal(attempts.filter(({ status }) => status === "fulfilled").length, 2);
+      const { metadata } = await assertFails(
+        client.createApiKey({ name: "x" }, who),
+        Code.ResourceExhausted,
+        "TENANT_LIMIT",
+      );
+      assert.equal(metadata.limit, "api_keys");
+      const { apiKeys } = await client.listApiKeys({}, who);
+      await client.revokeApiKey({ apiKeyId: apiKeys[0]?.id ?? "" }, who);
+      await client.createApiKey({ name: "again" }, who);
+    });
+  });
+
   describe("using", () => {
     test("a key works from its addresses only", async () => {
       const here = await makeKey({ allowedIpRanges: ["127.0.0.0/8"] });
@@ -326,6 +383,35 @@ describe("API keys", () => {
       assert.equal((await lastUse())?.getTime(), later.getTime());
     });
 
+    test("a last use that cannot be written is written later, those of many tenants and keys together", async () => {
+      const tenants = [await server.register("late-1"), await server.register("late-2")];
+      const { app, superuser } = server.database;
+      const lastUse = createLastUse(app.db, testLogger, 60_000);
+      const ids: string[] = [];
+      for (const tenant of tenants) {
+        const { apiKeys } = await auth.listApiKeys({}, bearer(tenant.token));
+        for (const { id } of apiKeys) {
+          ids.push(id);
+          lastUse.note(tenant.tenantId, id, "192.0.2.1");
+          lastUse.note(tenant.tenantId, id, "192.0.2.2");
+        }
+      }
+      const written = async () => {
+        const { rows } = await superuser.query<{ at: Date; address: string }>(
+          "select last_used_at as at, last_used_address as address from api_keys where id = any($1) and last_used_at is not null",
+          [ids],
+        );
+        return rows.map(({ address }) => address);
+      };
+      await superuser.query("revoke update on api_keys from pulsewire_app");
+      await lastUse.flush();
+      await superuser.query("grant update on api_keys to pulsewire_app");
+      assert.deepEqual(await written(), []);
+      await Promise.all([lastUse.flush(), lastUse.flush()]);
+      assert.deepEqual(await written(), ["192.0.2.2", "192.0.2.2"]);
+      await lastUse.close();
+    });
+
     test("once warm a key costs no query, a wrong one no more than one", async () => {
       const key = await makeKey();
       let queries = 0;
@@ -335,14 +421,13 @@ describe("API keys", () => {
           queries++;
         },
       });
-      const { config, bus, tenantSettings } = server.context;
+      const { config, bus } = server.context;
       const known = createKnownKeys(bus, config.limits);
       const noted: string[] = [];
       const authenticate = createKeyAuthenticator({
         db,
         config,
         known,
-        tenants: tenantSettings,
         lastUse: {
           note: (_tenant, id) => noted.push(id),
           flush: async () => {},

@@ -2,7 +2,7 @@ import type { Caller } from "../rpc/caller.ts";
 
 /** Finds out who a caller is from what they present. */
 export interface Credentials {
-  /** The caller of an API key used from an address. Throws INVALID_API_KEY, KEY_RESTRICTED and TENANT_SUSPENDED. */
+  /** The caller of an API key used from an address. Throws INVALID_API_KEY and KEY_RESTRICTED. */
   fromApiKey(secret: string, address: string): Promise<Caller>;
   /**
    * The caller of an access token of this server, or of a token of an identity provider of the tenant that the call

@@ -5,9 +5,8 @@ import { withLookup } from "../../db/tenant.ts";
 import { ErrorReason } from "../../gen/pulsewire/common/v1/error_reason_pb.js";
 import { Scope } from "../../gen/pulsewire/options/v1/access_pb.js";
 import { addressRanges } from "../../rpc/address-ranges.ts";
-import { blame, type Caller, tenantSuspended } from "../../rpc/caller.ts";
+import { blame, type Caller } from "../../rpc/caller.ts";
 import { failure } from "../../rpc/errors.ts";
-import type { TenantSettingsCache } from "../tenants/settings.ts";
 import type { KnownKey, KnownKeys } from "./known-keys.ts";
 import type { LastUse } from "./last-use.ts";
 import { hashApiKey, isApiKeyShaped } from "./secret.ts";
@@ -18,19 +17,17 @@ export interface KeyAuthenticatorParts {
   readonly db: Kysely<Database>;
   readonly config: Config;
   readonly known: KnownKeys;
-  readonly tenants: TenantSettingsCache;
   readonly lastUse: LastUse;
 }
 
 /**
- * Finds the caller of an API key that is used from an address. Throws INVALID_API_KEY, KEY_RESTRICTED where the key is
- * not for the address, and TENANT_SUSPENDED. A key that was seen lately costs no query.
+ * Finds the caller of an API key that is used from an address. Throws INVALID_API_KEY, and KEY_RESTRICTED where the key
+ * is not for the address. A key that was seen lately costs no query.
  */
 export function createKeyAuthenticator({
   db,
   config,
   known,
-  tenants,
   lastUse,
 }: KeyAuthenticatorParts): (secret: string, address: string) => Promise<Caller> {
   const ttlMs = config.auth.apiKeyCacheTtlSeconds * 1_000;
@@ -79,8 +76,6 @@ export function createKeyAuthenticator({
     }
     const { caller, addresses } = key;
     if (addresses && !addresses.has(address)) throw blame(wrongAddress(address), caller);
-    const tenant = tenants.peek(caller.tenantId) ?? (await tenants.load(caller.tenantId));
-    if (tenant?.suspended) throw blame(tenantSuspended(), caller);
     lastUse.note(caller.tenantId, caller.apiKeyId, address);
     return caller;
   };

@@ -1,7 +1,7 @@
 import type { Kysely } from "kysely";
 import type { Logger } from "pino";
 import type { Database } from "../../db/schema.ts";
-import { withTenant } from "../../db/tenant.ts";
+import { withTenants } from "../../db/tenant.ts";
 import { setLastUses } from "./store.ts";
 
 /** Keeps when and from where keys were used. */
@@ -20,8 +20,8 @@ export interface Use {
   address: string;
 }
 
-/** Most keys in one statement. */
-const flushSize = 1_000;
+/** Most tenants in one transaction, and most keys in one statement. */
+const batchSizes = { tenants: 100, keys: 1_000 };
 
 /** Writes the last uses of keys every `intervalMs`, in batches by tenant. */
 export function createLastUse(db: Kysely<Database>, logger: Logger, intervalMs: number): LastUse {
@@ -31,19 +31,16 @@ export function createLastUse(db: Kysely<Database>, logger: Logger, intervalMs: 
   const write = async (): Promise<void> => {
     const batch = noted;
     noted = new Map();
-    for (const [tenantId, uses] of batch) {
-      const rows = [...uses.values()].sort((a, b) => (a.apiKeyId < b.apiKeyId ? -1 : 1));
-      try {
-        for (let i = 0; i < rows.length; i += flushSize) {
-          await withTenant(db, tenantId, (trx) => setLastUses(trx, tenantId, rows.slice(i, i + flushSize)));
-        }
-        batch.delete(tenantId);
-      } catch (err) {
-        // An earlier use never takes the place of a later one, neither here nor in the database.
-        for (const [id, uses] of batch) for (const use of uses.values()) put(id, use, false);
-        logger.warn({ err }, "the last use of API keys could not be written; trying again later");
-        return;
+    try {
+      // In the same order in every process, so that none waits for another that waits for it.
+      for (const tenantIds of chunksOf([...batch.keys()].sort(), batchSizes.tenants)) {
+        await writeTenants(db, batch, tenantIds);
+        for (const tenantId of tenantIds) batch.delete(tenantId);
       }
+    } catch (err) {
+      // An earlier use never takes the place of a later one, neither here nor in the database.
+      for (const [tenantId, uses] of batch) for (const use of uses.values()) put(tenantId, use, false);
+      logger.warn({ err }, "the last use of API keys could not be written; trying again later");
     }
   };
   const flush = (): Promise<void> => {
@@ -79,4 +76,25 @@ export function createLastUse(db: Kysely<Database>, logger: Logger, intervalMs: 
       await flush();
     },
   };
+}
+
+async function writeTenants(
+  db: Kysely<Database>,
+  batch: ReadonlyMap<string, ReadonlyMap<string, Use>>,
+  tenantIds: readonly string[],
+): Promise<void> {
+  await withTenants(db, async (enter) => {
+    for (const tenantId of tenantIds) {
+      const uses = [...(batch.get(tenantId)?.values() ?? [])];
+      uses.sort((a, b) => (a.apiKeyId < b.apiKeyId ? -1 : 1));
+      const trx = await enter(tenantId);
+      for (const chunk of chunksOf(uses, batchSizes.keys)) await setLastUses(trx, tenantId, chunk);
+    }
+  });
+}
+
+function chunksOf<T>(items: readonly T[], size: number): T[][] {
+  return Array.from({ length: Math.ceil(items.length / size) }, (_, i) =>
+    items.slice(i * size, (i + 1) * size),
+  );
 }
