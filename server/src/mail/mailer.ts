@@ -19,7 +19,10 @@ export type MailOutcome =
   | "failed";
 
 export interface Mailer {
-  /** Sends a message; resolves after at most `answerMs`, and never rejects. Without `answerMs` it does not wait. */
+  /**
+   * Sends a message; resolves after at most `answerMs`, and never rejects. Without `answerMs` it does not wait, and does
+   * nothing that the time of an answer could tell of.
+   */
   send(mail: Mail, options?: { readonly answerMs?: number }): Promise<MailOutcome>;
   /** Gives what is on its way a little time, drops what waits for another attempt, and closes. */
   close(): Promise<void>;
@@ -41,6 +44,8 @@ export const mailLimits = {
   attempts: 6,
   retryMinMs: 1_000,
   retryMaxMs: 60_000,
+  /** When nobody waits for a message, it is begun so much later, give or take a half: after the call is answered. */
+  leadMs: 50,
   /** How long a call that wants to know the outcome waits for it. */
   answerMs: 3_000,
   /** How long `close` waits. */
@@ -49,7 +54,7 @@ export const mailLimits = {
 
 export type MailLimits = typeof mailLimits;
 
-/** Sends through a transport, with retries. The log has addresses of no one and no text. */
+/** Sends through a transport, with retries. The log says why a message failed, and nothing that stands in it. */
 export function createMailer(
   transport: MailTransport,
   logger: Logger,
@@ -77,7 +82,10 @@ export function createMailer(
     }
   };
 
-  const run = async (mail: Mail): Promise<MailOutcome> => {
+  const pause = (ms: number) => sleep(ms, undefined, { signal: closing.signal }).catch(() => {});
+
+  const run = async (mail: Mail, leadMs: number): Promise<MailOutcome> => {
+    if (leadMs > 0) await pause(leadMs * (0.5 + Math.random()));
     for (let attempt = 1; ; attempt++) {
       try {
         await withPlace(() => transport.deliver(mail));
@@ -88,8 +96,7 @@ export function createMailer(
           return "failed";
         }
         logger.warn({ err, attempt }, "an e-mail could not be sent yet");
-        const pause = Math.min(limits.retryMinMs * 2 ** (attempt - 1), limits.retryMaxMs);
-        await sleep(pause, undefined, { signal: closing.signal, ref: false }).catch(() => {});
+        await pause(Math.min(limits.retryMinMs * 2 ** (attempt - 1), limits.retryMaxMs));
       }
     }
   };
@@ -101,7 +108,7 @@ export function createMailer(
         return "failed";
       }
       accepted++;
-      const outcome = run(mail).finally(() => accepted--);
+      const outcome = run(mail, answerMs === 0 ? limits.leadMs : 0).finally(() => accepted--);
       if (answerMs === 0) return "pending";
       const timer = new AbortController();
       const late = sleep(answerMs, "pending" as const, { signal: timer.signal }).catch(
