@@ -258,13 +258,13 @@ describe("metrics", () => {
       1,
     );
     const restricted = [
-      bound.writeSamples({ storeId: other, samples: [{ name: "m", value: 1, timestamp: at(0) }] }),
-      bound.querySamples({ storeId: other }),
-      bound.querySamples({}),
-      bound.listSeries({}),
-      bound.getStore({ storeId: other }),
+      () => bound.writeSamples({ storeId: other, samples: [{ name: "m", value: 1, timestamp: at(0) }] }),
+      () => bound.querySamples({ storeId: other }),
+      () => bound.querySamples({}),
+      () => bound.listSeries({}),
+      () => bound.getStore({ storeId: other }),
     ];
-    for (const call of restricted) await assertFails(call, Code.PermissionDenied, "KEY_RESTRICTED");
+    for (const call of restricted) await assertFails(call(), Code.PermissionDenied, "KEY_RESTRICTED");
     const listed = await bound.listStores({});
     assert.deepEqual(
       listed.stores.map(({ id }) => id),
