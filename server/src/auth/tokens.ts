@@ -61,7 +61,12 @@ export function createTokens(keys: SigningKeys, settings: Config["auth"]): Token
   };
 }
 
+const uuid = /^[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}$/;
+
 function readClaims(payload: JWTPayload): VerifiedToken {
+  for (const claim of ["sub", "tid", "sid"]) {
+    if (!uuid.test(String(payload[claim]))) throw new Error(`the claim ${claim} is no id`);
+  }
   return {
     userId: String(payload.sub),
     tenantId: String(payload.tid),

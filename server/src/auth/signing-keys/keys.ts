@@ -36,7 +36,8 @@ export async function openSigningKeys(
   logger: Logger,
 ): Promise<SigningKeys> {
   if (settings.jwtSecret) return sharedSecret(settings.jwtSecret);
-  const longestTokenMs = Math.max(settings.accessTokenTtlSeconds * 1_000, longestTtlMs);
+  const longestTokenMs =
+    Math.max(settings.accessTokenTtlSeconds, settings.developmentTokenTtlSeconds) * 1_000;
   const times = {
     periodMs: settings.signingKeyPeriodMs,
     leadMs: settings.signingKeyLeadMs,
@@ -62,8 +63,6 @@ const reloadIntervalMs = 60_000;
 /** How often an unknown key may cause a look at the database. */
 const unknownKeyIntervalMs = 5_000;
 
-/** The life of a development token, which is longer than that of an access token by default. */
-const longestTtlMs = 86_400_000;
 /** Clocks that differ, and a server that has not read the keys again. */
 const overlapMarginMs = 2 * reloadIntervalMs;
 
