@@ -33,7 +33,8 @@ export const file_pulsewire_auth_v1_auth_service = /*@__PURE__*/
  * admins: INSUFFICIENT_ROLE. This holds for API keys with TENANT_ADMIN too.
  *
  * Mutations and sign-ins are entered in the audit log of the tenant. A `request_id` is kept for 24 hours with the
- * answer, secrets included; with another body it is CONFLICT.
+ * answer, secrets included; with another body it is CONFLICT. The header `Idempotency-Key` does the same. While the first
+ * call runs it is REQUEST_IN_PROGRESS at last; OUTCOME_UNKNOWN where a crash took the answer after the effect.
  *
  * @generated from service pulsewire.auth.v1.AuthService
  */

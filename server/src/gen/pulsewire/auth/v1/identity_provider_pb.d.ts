@@ -58,6 +58,7 @@ export declare type ClaimMapping = Message<"pulsewire.auth.v1.ClaimMapping"> & {
 
   /**
    * Role for each value of the role claim; the highest that matches counts, at every new token. Owners keep theirs.
+   * Where none matches any more, a role that came from here falls back to `default_role`.
    * Never OWNER. At most 100.
    *
    * @generated from field: map<string, pulsewire.auth.v1.Role> roles = 6;
@@ -79,7 +80,8 @@ export declare const ClaimMappingSchema: GenMessage<ClaimMapping>;
  * is meant, by a KRN or by the header `x-pulsewire-tenant: <slug>`, and that tenant trusts it; else INVALID_TOKEN.
  *
  * A token stands for the user that its issuer and subject were tied to before; the first time it is tied to the user
- * with its verified e-mail address, or to a new one where `create_users` says so.
+ * with its verified e-mail address, or to a new one where `create_users` says so. A user is tied to one subject of an
+ * issuer: whoever is given the address later does not become that user.
  *
  * @generated from message pulsewire.auth.v1.IdentityProvider
  */
