@@ -5,6 +5,7 @@
  * that uses it through DATABASE_URL. Callers must see UNAVAILABLE with the time to come back, nothing else, and in the
  * end every event must be there exactly once, without a restart of the server.
  */
+import { readFileSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
 import os from "node:os";
 import path from "node:path";
@@ -59,7 +60,12 @@ async function stopDatabase(): Promise<void> {
   try {
     const socket = encodeURIComponent(path.join(database.dataDir, "run"));
     const url = `postgres://${ownerRole}@localhost/pulsewire?host=${socket}`;
-    await using server = await startServerProcess({ dataDir, settings: { DATABASE_URL: url } });
+    const settings = {
+      DATABASE_URL: url,
+      // The embedded default made one for the secrets in the database.
+      PULSEWIRE_KEY_ENCRYPTION_KEY: readFileSync(path.join(dataDir, "encryption.key"), "utf8").trim(),
+    };
+    await using server = await startServerProcess({ dataDir, settings });
     using client = ingestionClient(server.url, apiKey);
     await check("stop", client.ingestion, async () => {
       await sleep(beforeOutageMs);
