@@ -10,6 +10,7 @@ import {
   type CreateIdentityProviderRequest,
 } from "../../gen/pulsewire/auth/v1/identity_provider_pb.js";
 import { ErrorReason } from "../../gen/pulsewire/common/v1/error_reason_pb.js";
+import { enterAudit } from "../../rpc/audit.ts";
 import { type Caller, callerOf } from "../../rpc/caller.ts";
 import { failure, notFound } from "../../rpc/errors.ts";
 import { newResourceId } from "../ids.ts";
@@ -68,7 +69,7 @@ export function identityProviderHandlers({
       const row = await withTenant(db, tenantId, async (trx) => {
         const tenant = await lockTenant(trx, tenantId);
         await requireNew(trx, tenant, request);
-        return await insertIdentityProvider(trx, {
+        const made = await insertIdentityProvider(trx, {
           ...roles,
           tenant_id: tenantId,
           id: newResourceId(),
@@ -83,6 +84,8 @@ export function identityProviderHandlers({
             ? { jwks_uri: keys.jwksUri, keys_fetched_at: new Date() }
             : { jwks_json: keys.jwksJson }),
         });
+        await enterAudit(trx, tenantId, context, { resourceId: made.id });
+        return made;
       });
       await tell(tenantId);
       return { identityProvider: identityProviderMessage(row) };
@@ -106,9 +109,10 @@ export function identityProviderHandlers({
 
     async deleteIdentityProvider({ identityProviderId: id }, context) {
       const { tenantId } = callerOf(context);
-      if (!(await withTenant(db, tenantId, (trx) => deleteIdentityProvider(trx, tenantId, id)))) {
-        throw notFound("identity_provider", id);
-      }
+      await withTenant(db, tenantId, async (trx) => {
+        if (!(await deleteIdentityProvider(trx, tenantId, id))) throw notFound("identity_provider", id);
+        await enterAudit(trx, tenantId, context, { resourceId: id });
+      });
       await tell(tenantId);
       return {};
     },
