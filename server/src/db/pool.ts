@@ -2,6 +2,7 @@ import { Kysely, PostgresDialect } from "kysely";
 import { type ClientConfig, Pool } from "pg";
 import type { Logger } from "pino";
 import { ownerConnection, serviceConnection } from "./connection.ts";
+import { keepStatements } from "./kept-statements.ts";
 import { type DatabaseLimits, databaseLimits } from "./limits.ts";
 import { schemaName } from "./roles.ts";
 import type { Database } from "./schema.ts";
@@ -56,7 +57,11 @@ function open(config: ClientConfig, max: number, limits: DatabaseLimits, logger:
     ended ??= pool.ending ? Promise.resolve() : pool.end();
     return ended;
   };
-  return { pool, db: new Kysely<Database>({ dialect: new PostgresDialect({ pool }) }), close };
+  return {
+    pool,
+    db: new Kysely<Database>({ dialect: new PostgresDialect({ pool: keepStatements(pool) }) }),
+    close,
+  };
 }
 
 /**

@@ -16,6 +16,7 @@ import type { FieldViolation } from "../rpc/errors.ts";
 import { violationsOf } from "../rpc/validate.ts";
 import { type EventRow, eventToRow } from "./event-row.ts";
 import { createEventIds } from "./ids.ts";
+import { budgetAfter } from "./size.ts";
 import { type EventResult, flushEvents } from "./store.ts";
 
 /** Rows of one transaction: enough to share the commit, few enough to keep its callers waiting only shortly. */
@@ -79,7 +80,7 @@ function checkEvent(event: Event, maxEventBytes: number, skewMs: number): FieldV
     violations.push({ field: "timestamp", description, rule: "timestamp.range" });
   }
   // Only structs can grow past the limit within the field rules, so nothing else is encoded for its size.
-  if ((event.context || event.metadata || event.payload) && encodedSize(event) > maxEventBytes) {
+  if (mayExceed(event, maxEventBytes) && encodedSize(event) > maxEventBytes) {
     violations.push({
       field: "",
       description: `the encoded event must have at most ${maxEventBytes} bytes; shorten its payload`,
@@ -87,6 +88,16 @@ function checkEvent(event: Event, maxEventBytes: number, skewMs: number): FieldV
     });
   }
   return violations;
+}
+
+/** All fields but structs together, by their rules: 100 metrics of 200 characters are the most of it. */
+const plainBytesAtMost = 150_000;
+
+function mayExceed({ context, metadata, payload }: Event, maxEventBytes: number): boolean {
+  if (!context && !metadata && !payload) return false;
+  let left = maxEventBytes - plainBytesAtMost;
+  for (const struct of [context, metadata, payload]) if (struct) left = budgetAfter(struct, left);
+  return left < 0;
 }
 
 function encodedSize(event: Event): number {

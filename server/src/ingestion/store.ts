@@ -1,4 +1,12 @@
 import { type Kysely, type Selectable, sql } from "kysely";
+import {
+  byteaArray,
+  int2Array,
+  jsonArray,
+  textArray,
+  timestampArray,
+  uuidArray,
+} from "../db/binary-array.ts";
 import type { Submission } from "../db/group-commit.ts";
 import type { Database, EventsTable } from "../db/schema.ts";
 import { type TenantTransaction, withTenants } from "../db/tenant.ts";
@@ -23,12 +31,12 @@ export async function flushEvents(
     for (const tenantId of tenants) {
       const trx = await enter(tenantId);
       const calls = byTenant.get(tenantId) ?? [];
-      const results = await insertEvents(
+      const resultOf = await insertEvents(
         trx,
         tenantId,
         calls.flatMap(({ rows }) => rows),
       );
-      for (const call of calls) call.results = call.rows.map((row) => results.get(row.id) as EventResult);
+      for (const call of calls) call.results = call.rows.map(resultOf);
     }
   });
 }
@@ -38,55 +46,68 @@ async function insertEvents(
   trx: TenantTransaction,
   tenantId: string,
   rows: readonly EventRow[],
-): Promise<Map<string, EventResult>> {
+): Promise<(row: EventRow) => EventResult> {
   const sorted = rows.toSorted((a, b) => (a.key < b.key ? -1 : a.key > b.key ? 1 : a.id < b.id ? -1 : 1));
-  const column = <K extends keyof EventRow>(name: K) => sorted.map((row) => row[name]);
-  const { rows: inserted } = await sql<{ event_row: string }>`
-    with input as (
-      select * from unnest(
-        ${column("key")}::uuid[], ${column("id")}::uuid[], ${column("digest")}::bytea[], ${column("eventId")}::text[],
-        ${column("eventType")}::text[], ${column("userId")}::text[], ${column("sessionId")}::text[],
-        ${column("severity")}::smallint[], ${column("priority")}::smallint[], ${column("occurredAt")}::timestamptz[],
-        ${column("body")}::json[]
-      ) as t (key, id, digest, event_id, event_type, user_id, session_id, severity, priority, occurred_at, body)
-    ), fresh as (
-      insert into event_keys (tenant_id, key, event_row, digest)
-      select ${tenantId}::uuid, key, id, digest from input
-      on conflict do nothing
-      returning event_row
-    ), stored as (
-      insert into events
-        (tenant_id, id, event_id, event_type, user_id, session_id, severity, priority, occurred_at, body)
-      select ${tenantId}::uuid, id, event_id, event_type, user_id, session_id, severity, priority, occurred_at, body
-      from input join fresh on fresh.event_row = input.id
-    )
-    select event_row from fresh`.execute(trx);
-  const accepted = new Set(inserted.map(({ event_row }) => event_row));
-  const earlier = await findKeys(
-    trx,
-    tenantId,
-    sorted.filter(({ id }) => !accepted.has(id)),
-  );
-  return new Map(
-    rows.map((row): [string, EventResult] => {
-      if (accepted.has(row.id)) return [row.id, { status: "accepted", firstId: row.id }];
-      const first = earlier.get(row.key);
-      if (!first) throw new Error("an event is neither new nor known");
-      return [
-        row.id,
-        { status: first.digest.equals(row.digest) ? "duplicate" : "conflict", firstId: first.event_row },
-      ];
-    }),
-  );
+  if ((await insertKeys(trx, tenantId, sorted)) === BigInt(rows.length)) {
+    await insertRows(trx, tenantId, rows);
+    return ({ id }) => ({ status: "accepted", firstId: id });
+  }
+  // Not all are new: whose row stands beside its key was first.
+  const first = await findKeys(trx, tenantId, rows);
+  const fresh = rows.filter(({ key, id }) => first.get(key)?.event_row === id);
+  if (fresh.length > 0) await insertRows(trx, tenantId, fresh);
+  return ({ id, key, digest }) => {
+    const found = first.get(key);
+    if (!found) throw new Error("an event is neither new nor known");
+    const firstId = found.event_row;
+    if (firstId === id) return { status: "accepted", firstId };
+    return { status: found.digest.toString("latin1") === digest ? "duplicate" : "conflict", firstId };
+  };
 }
 
+async function insertKeys(
+  trx: TenantTransaction,
+  tenantId: string,
+  rows: readonly EventRow[],
+): Promise<bigint | undefined> {
+  const { numAffectedRows } = await sql`/* kept as insert_event_keys */
+    insert into event_keys (tenant_id, key, event_row, digest)
+    select ${tenantId}::uuid, key, event_row, digest
+    from unnest(
+      ${uuidArray(column(rows, "key"))}::uuid[], ${uuidArray(column(rows, "id"))}::uuid[],
+      ${byteaArray(column(rows, "digest"))}::bytea[]
+    ) as t (key, event_row, digest)
+    on conflict do nothing`.execute(trx);
+  return numAffectedRows;
+}
+
+async function insertRows(
+  trx: TenantTransaction,
+  tenantId: string,
+  rows: readonly EventRow[],
+): Promise<void> {
+  await sql`/* kept as insert_events */
+    insert into events
+      (tenant_id, id, event_id, event_type, user_id, session_id, severity, priority, occurred_at, body)
+    select ${tenantId}::uuid, t.*
+    from unnest(
+      ${uuidArray(column(rows, "id"))}::uuid[], ${textArray(column(rows, "eventId"))}::text[],
+      ${textArray(column(rows, "eventType"))}::text[], ${textArray(column(rows, "userId"))}::text[],
+      ${textArray(column(rows, "sessionId"))}::text[], ${int2Array(column(rows, "severity"))}::smallint[],
+      ${int2Array(column(rows, "priority"))}::smallint[], ${timestampArray(column(rows, "occurredAt"))}::timestamptz[],
+      ${jsonArray(column(rows, "body"))}::json[]
+    ) as t`.execute(trx);
+}
+
+const column = <K extends keyof EventRow>(rows: readonly EventRow[], name: K): EventRow[K][] =>
+  rows.map((row) => row[name]);
+
 async function findKeys(trx: TenantTransaction, tenantId: string, rows: readonly EventRow[]) {
-  if (rows.length === 0) return new Map<string, { digest: Buffer; event_row: string }>();
   const found = await trx
     .selectFrom("event_keys")
     .select(["key", "event_row", "digest"])
     .where("tenant_id", "=", tenantId)
-    .where(sql<boolean>`key = any(${[...new Set(rows.map(({ key }) => key))]}::uuid[])`)
+    .where(sql<boolean>`key = any(${uuidArray([...new Set(column(rows, "key"))])}::uuid[])`)
     .execute();
   return new Map(found.map((row) => [row.key, row]));
 }

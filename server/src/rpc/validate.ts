@@ -4,6 +4,7 @@ import { createValidator, type Violation } from "@bufbuild/protovalidate";
 import type { Interceptor } from "@connectrpc/connect";
 import { ErrorReason } from "../gen/pulsewire/common/v1/error_reason_pb.js";
 import { type FieldViolation, failure } from "./errors.ts";
+import { certainlyValid } from "./quick-check.ts";
 import { wrapStream } from "./stream.ts";
 import { illFormedFields } from "./well-formed.ts";
 
@@ -31,6 +32,7 @@ export function violationsOf<Desc extends DescMessage>(
 ): FieldViolation[] {
   const illFormed = illFormedFields(schema, message);
   if (illFormed.length > 0) return illFormed;
+  if (certainlyValid(schema, message)) return [];
   const result = validator.validate(schema, message);
   if (result.kind === "valid") return [];
   if (result.kind === "error") throw result.error;

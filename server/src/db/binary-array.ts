@@ -1,0 +1,122 @@
+/**
+ * Arrays as PostgreSQL's binary format has them, for parameters of many rows: nothing to quote here, nothing to unquote
+ * there. node-postgres sends a Buffer as a binary parameter; the statement must cast it to the array's type.
+ */
+
+/** Writes the elements of one array; grows as needed. */
+class ArrayWriter {
+  buffer: Buffer;
+  position = headerBytes;
+
+  constructor(bytes: number) {
+    this.buffer = Buffer.allocUnsafe(headerBytes + bytes);
+  }
+
+  /** Makes room for an element of at most so many bytes and its length. */
+  reserve(bytes: number): void {
+    if (this.position + 4 + bytes <= this.buffer.length) return;
+    const grown = Buffer.allocUnsafe(2 * this.buffer.length + bytes);
+    this.buffer.copy(grown, 0, 0, this.position);
+    this.buffer = grown;
+  }
+
+  length(bytes: number): void {
+    this.position = this.buffer.writeInt32BE(bytes, this.position);
+  }
+
+  finish(elementType: number, count: number): Buffer {
+    this.buffer.writeInt32BE(1, 0); // dimensions
+    this.buffer.writeInt32BE(1, 4); // may hold nulls
+    this.buffer.writeInt32BE(elementType, 8);
+    this.buffer.writeInt32BE(count, 12);
+    this.buffer.writeInt32BE(1, 16); // the first index
+    return this.buffer.subarray(0, this.position);
+  }
+}
+
+const headerBytes = 20;
+const oid = { bytea: 17, int2: 21, text: 25, json: 114, timestamptz: 1184, uuid: 2950 };
+
+function encode<T>(
+  elementType: number,
+  elementBytes: number,
+  values: readonly (T | null)[],
+  write: (writer: ArrayWriter, value: T) => void,
+): Buffer {
+  const writer = new ArrayWriter(values.length * (4 + elementBytes));
+  for (const value of values) {
+    if (value === null) {
+      writer.reserve(0);
+      writer.length(-1);
+    } else {
+      write(writer, value);
+    }
+  }
+  return writer.finish(elementType, values.length);
+}
+
+const hexDigits = new Uint8Array(128);
+for (let digit = 0; digit < 16; digit++) {
+  hexDigits[digit.toString(16).charCodeAt(0)] = digit;
+  hexDigits[digit.toString(16).toUpperCase().charCodeAt(0)] = digit;
+}
+
+/** uuid[]; each in the usual form of 36 characters. */
+export function uuidArray(values: readonly string[]): Buffer {
+  return encode(oid.uuid, 16, values, (writer, value) => {
+    writer.length(16);
+    const { buffer } = writer;
+    let at = writer.position;
+    for (let index = 0; index < 36; index += 2) {
+      if (value.charCodeAt(index) === 0x2d) index++;
+      buffer[at++] =
+        ((hexDigits[value.charCodeAt(index)] as number) << 4) |
+        (hexDigits[value.charCodeAt(index + 1)] as number);
+    }
+    writer.position = at;
+  });
+}
+
+function textsOf(elementType: number, typicalBytes: number, values: readonly (string | null)[]): Buffer {
+  return encode(elementType, typicalBytes, values, (writer, value) => {
+    writer.reserve(3 * value.length);
+    const bytes = writer.buffer.write(value, writer.position + 4);
+    writer.length(bytes);
+    writer.position += bytes;
+  });
+}
+
+/** text[] */
+export const textArray = (values: readonly (string | null)[]): Buffer => textsOf(oid.text, 40, values);
+
+/** json[], of texts that are JSON. */
+export const jsonArray = (values: readonly string[]): Buffer => textsOf(oid.json, 600, values);
+
+/** bytea[], of bytes as Latin-1 texts. */
+export function byteaArray(values: readonly string[]): Buffer {
+  return encode(oid.bytea, 16, values, (writer, value) => {
+    writer.reserve(value.length);
+    writer.length(value.length);
+    writer.position += writer.buffer.write(value, writer.position, "latin1");
+  });
+}
+
+/** smallint[] */
+export function int2Array(values: readonly number[]): Buffer {
+  return encode(oid.int2, 2, values, (writer, value) => {
+    writer.length(2);
+    writer.position = writer.buffer.writeInt16BE(value, writer.position);
+  });
+}
+
+const year2000Ms = Date.UTC(2000, 0, 1);
+
+/** timestamptz[] */
+export function timestampArray(values: readonly Date[]): Buffer {
+  return encode(oid.timestamptz, 8, values, (writer, value) => {
+    writer.length(8);
+    const micros = (value.getTime() - year2000Ms) * 1_000;
+    writer.position = writer.buffer.writeInt32BE(Math.floor(micros / 2 ** 32), writer.position);
+    writer.position = writer.buffer.writeInt32BE(micros | 0, writer.position);
+  });
+}
