@@ -30,14 +30,18 @@ const demoEmail = "owner@demo.example";
  */
 export async function prepareDemo(context: Context, endpoint: string): Promise<DemoCredentials | undefined> {
   const file = join(context.config.dataDir, "demo.json");
-  const kept = readCredentials(file);
+  // A crash may have left the draft of credentials whose tenant was made.
+  const draft = `${file}.new`;
+  const kept = readCredentials(file) ?? readCredentials(draft);
   const tenantSlug = demoTenantSlug;
   const tenant = await withLookup(context.db, { tenantSlug }, (trx) => findTenantBySlug(trx, tenantSlug));
   if (tenant && !kept) return undefined;
   const credentials = { ...(kept ?? newCredentials()), endpoint };
-  // Before the tenant is made, so that a crash in between leaves no tenant without credentials.
-  writeCredentials(file, credentials);
+  // Drafted before the tenant is made, so that no crash leaves a tenant without credentials; renamed into place after,
+  // so that whoever reads the file can use them at once.
+  writeFileSync(draft, `${JSON.stringify(credentials, null, 2)}\n`, { mode: 0o600 });
   if (!tenant) await makeTenant(context, credentials);
+  renameSync(draft, file);
   await context.findPublicTenant();
   return credentials;
 }
@@ -71,12 +75,6 @@ async function makeTenant({ db }: Context, { email, password, apiKey }: DemoCred
       created_by: ownerId,
     });
   });
-}
-
-/** Renamed into place: a crash never leaves half a file. */
-function writeCredentials(file: string, credentials: DemoCredentials): void {
-  writeFileSync(`${file}.new`, `${JSON.stringify(credentials, null, 2)}\n`, { mode: 0o600 });
-  renameSync(`${file}.new`, file);
 }
 
 function readCredentials(file: string): DemoCredentials | undefined {

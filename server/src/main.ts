@@ -3,7 +3,7 @@ import { pino } from "pino";
 import { envToConfig, readEnv } from "./config.ts";
 import { createContext } from "./context.ts";
 import { writeServerFile } from "./db/embedded.ts";
-import { prepareDemo } from "./demo.ts";
+import { type DemoCredentials, prepareDemo } from "./demo.ts";
 import { greeting } from "./greeting.ts";
 import { createServer } from "./server.ts";
 
@@ -40,13 +40,15 @@ async function main(): Promise<void> {
   });
 
   try {
-    const { url } = await server.start();
+    const { embedded } = context;
+    let demo: DemoCredentials | undefined;
+    const { url } = await server.start(async (address) => {
+      if (!embedded) return;
+      demo = await prepareDemo(context, address.url);
+      writeServerFile(embedded.dataDir, { pid: process.pid, endpoint: address.url });
+    });
     logger.info({ url, startedInMs: Math.round(performance.now() - startedAt) }, "serving");
-    if (context.embedded) {
-      writeServerFile(context.embedded.dataDir, { pid: process.pid, endpoint: url });
-      const demo = await prepareDemo(context, url);
-      process.stdout.write(`\n${greeting(url, context.embedded.dataDir, demo)}\n`);
-    }
+    if (embedded) process.stdout.write(`\n${greeting(url, embedded.dataDir, demo)}\n`);
   } catch (error) {
     await server.destroy();
     throw error;

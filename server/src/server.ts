@@ -24,8 +24,8 @@ import { validateInterceptor } from "./rpc/validate.ts";
 import { allServices, contractServices, registerServices } from "./services.ts";
 
 export interface Server {
-  /** Listens and serves; resolves with the address. */
-  start(): Promise<ListenerAddress>;
+  /** Listens, prepares what needs the address, says that it is ready, and resolves with the address. */
+  start(prepare?: (address: ListenerAddress) => Promise<void>): Promise<ListenerAddress>;
   /**
    * Shuts down in good order: not ready any more, new calls refused, streams ended with DRAINING, running calls
    * finished, then everything closed. What runs after `drainTimeoutMs` is cut off.
@@ -81,8 +81,9 @@ export function createServer(context: Context): Server {
     ...(context.tls && { tls: context.tls }),
   });
   return {
-    async start() {
+    async start(prepare) {
       const address = await listener.listen({ host: config.host, port: config.port });
+      await prepare?.(address);
       for (const service of ["", ...contractServices.map(({ typeName }) => typeName)])
         health.set(service, "SERVING");
       return address;
