@@ -21,7 +21,7 @@ import { encodeEnvelope } from "@connectrpc/connect/protocol";
 import { errorFromJsonBytes } from "@connectrpc/connect/protocol-connect";
 import { findTrailerError } from "@connectrpc/connect/protocol-grpc";
 import { trailerFlag, trailerParse } from "@connectrpc/connect/protocol-grpc-web";
-import { generateKeyPair, importJWK, type JWK, SignJWT, UnsecuredJWT } from "jose";
+import { decodeJwt, generateKeyPair, importJWK, type JWK, SignJWT, UnsecuredJWT } from "jose";
 import { apiKeyPrefix, hashApiKey, newApiKey } from "../server/src/auth/keys/secret.ts";
 import { BadRequestSchema, ErrorInfoSchema } from "../server/src/gen/google/rpc/error_details_pb.js";
 import { AuthService } from "../server/src/gen/pulsewire/auth/v1/auth_service_pb.js";
@@ -272,12 +272,18 @@ async function insertKey(columns: {
   return { "x-api-key": secret };
 }
 
+/** The tenant, user and session that a token is of. */
+function sessionClaims(token: string): Record<string, unknown> {
+  const { tid, sub, sid, ver } = decodeJwt(token);
+  return { tid, sub, sid, ver };
+}
+
 /** A token that is right but for what is given. */
 async function signToken({
   issuer = "pulsewire",
   audience = "pulsewire",
   expiresInSeconds = 600,
-  claims = { tid: server.tenant.tenantId, role: "OWNER", pwd: false } as Record<string, unknown>,
+  claims = sessionClaims(server.tenant.token),
   key = undefined as Parameters<SignJWT["sign"]>[0] | undefined,
   alg = "EdDSA",
 } = {}): Promise<{ authorization: string }> {
@@ -285,7 +291,6 @@ async function signToken({
   const expiresAt = Math.floor(Date.now() / 1000) + expiresInSeconds;
   const token = new SignJWT(claims)
     .setProtectedHeader({ alg, typ: "JWT", kid: rows[0].kid })
-    .setSubject(randomUUID())
     .setIssuer(issuer)
     .setAudience(audience)
     .setIssuedAt(expiresAt - 600)
@@ -294,6 +299,17 @@ async function signToken({
 }
 
 const bearer = (token: string) => ({ authorization: `Bearer ${token}` });
+
+/** The token of an owner whose password is still the temporary one. */
+async function temporaryToken(): Promise<string> {
+  using session = grpcSession(server.url);
+  const auth = createClient(AuthService, session.transport);
+  const slug = `temporary-${randomUUID().slice(0, 8)}`;
+  const email = `owner@${slug}.example`;
+  const { temporaryPassword } = await auth.registerTenant({ name: slug, slug, contactEmail: email });
+  const login = { email, password: temporaryPassword, tenantSlug: slug };
+  return (await auth.login(login)).accessToken;
+}
 
 /** The second page's token of the stores. */
 async function pageToken(): Promise<string> {
@@ -420,7 +436,8 @@ runTable("credentials", {
   },
   "token of another issuer": async () => badToken(await signToken({ issuer: "other" }), notOurs),
   "token for another audience": async () => badToken(await signToken({ audience: "other" }), notOurs),
-  "token without a tenant": async () => badToken(await signToken({ claims: { role: "OWNER" } }), notOurs),
+  "token without a tenant": async () =>
+    badToken(await signToken({ claims: { ...sessionClaims(server.tenant.token), tid: undefined } }), notOurs),
   "token with HS256, signed by the public key": async () => {
     const { rows } = await server.database.superuser.query("select public_jwk from signing_keys");
     const key = Buffer.from(rows[0].public_jwk.x, "base64url");
@@ -451,7 +468,7 @@ runTable("credentials", {
     says: /bound to other stores/,
   }),
   "temporary password": async () => ({
-    headers: await signToken({ claims: { tid: server.tenant.tenantId, role: "OWNER", pwd: true } }),
+    headers: bearer(await temporaryToken()),
     method: createStore,
     request: { name: "too early" },
     code: Code.PermissionDenied,
