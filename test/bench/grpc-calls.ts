@@ -43,23 +43,16 @@ async function grpcWorkload(
   stencilOf: (seed: number) => Stencil,
   count: (answer: Uint8Array) => number,
 ): Promise<Workload> {
-  const sessions: ClientHttp2Session[] = [];
-  for (let index = 0; index < connections; index++) {
-    const session = connect(url, { settings: { initialWindowSize: 1 << 20 } });
-    await once(session, "connect");
-    sessions.push(session);
-  }
-  const headers = {
-    ":method": "POST",
-    ":path": `/${IngestionService.typeName}/${method}`,
-    "content-type": "application/grpc+proto",
-    te: "trailers",
-    "x-api-key": apiKey,
-  };
+  const sessions = await openSessions(url, connections);
+  const headers = { ...grpcHeaders(`/${IngestionService.typeName}/${method}`), "x-api-key": apiKey };
   const caller = (_: unknown, index: number): Caller => {
     const message = stencilOf(index);
     const session = sessions[index % connections] as ClientHttp2Session;
-    return async () => count(await unary(session, headers, message.stamp()));
+    return async () => {
+      const { status, reason, body } = await unary(session, headers, message.stamp());
+      if (status !== 0) throw new Error(`grpc-status ${status}: ${reason}`);
+      return count(body);
+    };
   };
   return {
     callers: Array.from({ length: callers }, caller),
@@ -69,27 +62,59 @@ async function grpcWorkload(
   };
 }
 
-function unary(
+/** Opens HTTP/2 connections. */
+export async function openSessions(url: string, count: number): Promise<ClientHttp2Session[]> {
+  const sessions: ClientHttp2Session[] = [];
+  for (let index = 0; index < count; index++) {
+    const session = connect(url, { settings: { initialWindowSize: 1 << 20 } });
+    await once(session, "connect");
+    sessions.push(session);
+  }
+  return sessions;
+}
+
+/** The headers of a gRPC call without credentials. */
+export const grpcHeaders = (path: string): Record<string, string> => ({
+  ":method": "POST",
+  ":path": path,
+  "content-type": "application/grpc+proto",
+  te: "trailers",
+});
+
+export interface GrpcAnswer {
+  readonly status: number;
+  /** `grpc-message`. */
+  readonly reason: string | undefined;
+  /** The first message. */
+  readonly body: Uint8Array;
+}
+
+/** One unary call. */
+export function unary(
   session: ClientHttp2Session,
   headers: Record<string, string>,
   body: Buffer,
-): Promise<Uint8Array> {
+): Promise<GrpcAnswer> {
   return new Promise((resolve, reject) => {
     const stream = session.request(headers);
     const chunks: Buffer[] = [];
     let status: unknown;
-    let message: unknown;
+    let reason: unknown;
     const note = (fields: Record<string, unknown>) => {
       status ??= fields["grpc-status"];
-      message ??= fields["grpc-message"];
+      reason ??= fields["grpc-message"];
     };
     stream.on("response", note);
     stream.on("trailers", note);
     stream.on("data", (chunk: Buffer) => chunks.push(chunk));
     stream.on("error", reject);
     stream.on("end", () => {
-      if (status === "0") resolve(Buffer.concat(chunks).subarray(5));
-      else reject(new Error(`grpc-status ${status}: ${message}`));
+      if (status === undefined) reject(new Error("an answer has no grpc-status"));
+      resolve({
+        status: Number(status),
+        reason: reason as string | undefined,
+        body: Buffer.concat(chunks).subarray(5),
+      });
     });
     stream.end(body);
     if (stream.destroyed) reject(new Error(`stream error ${constants.NGHTTP2_CANCEL}`));

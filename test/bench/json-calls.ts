@@ -36,8 +36,8 @@ export async function jsonWorkload(url: string, apiKey: string, callers: number)
   };
 }
 
-/** Reads one whole answer. It is the only one under way on its connection. */
-function readAnswer(socket: Socket): Promise<string> {
+/** Reads one whole answer to a call over HTTP/1.1. It is the only one under way on its connection. */
+export function readAnswer(socket: Socket): Promise<string> {
   return new Promise((resolve, reject) => {
     let text = "";
     const onData = (chunk: Buffer) => {

@@ -1,5 +1,6 @@
 /** The process that makes the load, apart from the server: told over IPC what to open and for how long to run it. */
 import type { ClientConfig } from "pg";
+import { type CheckOptions, checkWorkload } from "./auth-calls.ts";
 import { copyWorkload } from "./copy.ts";
 import { batchWorkload, singleWorkload } from "./grpc-calls.ts";
 import { jsonWorkload } from "./json-calls.ts";
@@ -28,6 +29,7 @@ export type LoadCommand = { readonly seconds: number } & (
       readonly callers: number;
       readonly connections: number;
     }
+  | ({ readonly kind: "check" } & CheckOptions)
   | { readonly kind: "json"; readonly url: string; readonly apiKey: string; readonly callers: number }
 );
 
@@ -41,6 +43,8 @@ function open(command: LoadCommand): Promise<Workload> {
       return batchWorkload(command, command.size);
     case "single":
       return singleWorkload(command);
+    case "check":
+      return checkWorkload(command);
     case "json":
       return jsonWorkload(command.url, command.apiKey, command.callers);
   }

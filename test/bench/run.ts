@@ -1,5 +1,6 @@
 /** All benches: node test/bench/run.ts [--json bench.json] [--seconds n] [--rounds n] */
 import { parseArgs } from "node:util";
+import { authBench } from "./auth.ts";
 import { ingestBench } from "./ingest.ts";
 import { printResult, writeReport } from "./report.ts";
 
@@ -11,7 +12,7 @@ const { values } = parseArgs({
   },
 });
 const results = [];
-for (const bench of [ingestBench]) {
+for (const bench of [ingestBench, authBench]) {
   const result = await bench({ seconds: Number(values.seconds), rounds: Number(values.rounds) });
   printResult(result);
   results.push(result);

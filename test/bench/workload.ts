@@ -1,6 +1,8 @@
 /** Callers of one kind, each of which sends, waits for the answer and sends again. */
 export interface Workload extends AsyncDisposable {
   readonly callers: readonly Caller[];
+  /** True when nothing is left to send, before the time is over. */
+  isDone?(): boolean;
 }
 
 /** Sends one call and returns how many events were acknowledged. Throws when there was no good answer. */
@@ -17,16 +19,16 @@ export interface Round {
   readonly p99Ms: number;
 }
 
-/** Lets all callers run for some seconds and waits for their last answers. */
-export async function runRound({ callers }: Workload, seconds: number): Promise<Round> {
+/** Lets all callers run for some seconds, or until nothing is left to send, and waits for their last answers. */
+export async function runRound(workload: Workload, seconds: number): Promise<Round> {
   const latencies: number[] = [];
   let events = 0;
   const cpu = process.cpuUsage();
   const started = performance.now();
   const end = started + seconds * 1_000;
   await Promise.all(
-    callers.map(async (call) => {
-      for (let now = performance.now(); now < end; ) {
+    workload.callers.map(async (call) => {
+      for (let now = performance.now(); now < end && !workload.isDone?.(); ) {
         const count = await call();
         events += count;
         const answered = performance.now();

@@ -4,10 +4,12 @@ import { readFileSync } from "node:fs";
 import path from "node:path";
 import { createInterface } from "node:readline";
 import type { Readable } from "node:stream";
+import { setTimeout as sleep } from "node:timers/promises";
 
 const main = path.resolve(import.meta.dirname, "../../server/src/main.ts");
 const startTimeoutMs = 90_000;
 const logTailLines = 30;
+const readyPollMs = 50;
 
 /** The real server as a process of its own. */
 export interface ServerProcess extends AsyncDisposable {
@@ -25,7 +27,7 @@ export interface ServerProcess extends AsyncDisposable {
 
 export interface ServerProcessOptions {
   readonly dataDir: string;
-  /** Settings besides the data folder and a free port. */
+  /** Settings besides the data folder and a free port. With a LOG_LEVEL above info, PORT must be given. */
   readonly settings?: Readonly<Record<string, string>>;
   /** Options of Node itself. */
   readonly nodeOptions?: readonly string[];
@@ -56,6 +58,8 @@ export async function startServerProcess(options: ServerProcessOptions): Promise
     const url = /"url":"([^"]+)".*"msg":"serving"/.exec(line)?.[1];
     if (url) serving.resolve(url);
   });
+  const port = options.settings?.PORT;
+  if (port) void untilReady(`http://127.0.0.1:${port}`, child).then(serving.resolve);
   // The greeting comes when the demo tenant is ready; on an outside database there is none.
   const greeted = options.settings?.DATABASE_URL ? undefined : once(child.stdout as Readable, "data");
   child.stdout?.resume();
@@ -91,6 +95,17 @@ export async function startServerProcess(options: ServerProcessOptions): Promise
   } finally {
     clearTimeout(timer);
   }
+}
+
+/** Asks a port that is known until the server is ready. */
+async function untilReady(url: string, child: ChildProcess): Promise<string> {
+  while (child.exitCode === null && child.signalCode === null) {
+    const answer = await fetch(`${url}/readyz`).catch(() => undefined);
+    await answer?.body?.cancel();
+    if (answer?.ok) break;
+    await sleep(readyPollMs);
+  }
+  return url;
 }
 
 /** The key of the demo tenant of an embedded database. */
