@@ -1,0 +1,220 @@
+import assert from "node:assert/strict";
+import { randomUUID } from "node:crypto";
+import { type DescMethod, fromJson, type JsonObject } from "@bufbuild/protobuf";
+import { createClient } from "@connectrpc/connect";
+import { AuthService } from "../../server/src/gen/pulsewire/auth/v1/auth_service_pb.js";
+import { Role } from "../../server/src/gen/pulsewire/auth/v1/user_pb.js";
+import { FunctionsService } from "../../server/src/gen/pulsewire/functions/v1/functions_service_pb.js";
+import { IngestionService } from "../../server/src/gen/pulsewire/ingestion/v1/ingestion_service_pb.js";
+import { MetricsService } from "../../server/src/gen/pulsewire/metrics/v1/metrics_service_pb.js";
+import { bearer, withKey } from "./platform.ts";
+import { sampleRequest } from "./requests.ts";
+import type { TestServer, TestTenant } from "./server.ts";
+import type { StringField } from "./string-fields.ts";
+import { callAny, openWires } from "./wires.ts";
+
+/** A word that is in every name that the victim gave. */
+export const mark = "quokka";
+
+/** A tenant that has two of each resource that can be made, so that lists have a second page. */
+export interface Victim {
+  readonly tenant: TestTenant;
+  readonly ownerId: string;
+  readonly memberId: string;
+  /** Somebody whose password may be tried. */
+  readonly target: string;
+  readonly apiKeyId: string;
+  readonly storeId: string;
+  readonly providerId: string;
+  /** The request id of all mutations that made this. */
+  readonly requestId: string;
+  readonly eventId: string;
+  /** Where an export of the audit log ended before most of it was there. */
+  readonly auditCursor: string;
+}
+
+/** Makes it, through the API. */
+export async function makeVictim(server: TestServer): Promise<Victim> {
+  const tenant = await server.register(mark);
+  using wires = openWires(server.url);
+  const auth = createClient(AuthService, wires.transports.gRPC);
+  const metrics = createClient(MetricsService, wires.transports.gRPC);
+  const as = bearer(tenant.token);
+  let auditCursor = "";
+  for await (const { cursor } of auth.exportAuditEntries({}, as)) auditCursor = cursor;
+  const requestId = randomUUID();
+  const target = `target@${mark}.example`;
+  const { user: owner } = await auth.getMe({}, as).then(({ principal }) => {
+    assert.equal(principal.case, "user");
+    return { user: principal.value };
+  });
+  const { user: member } = await auth.inviteUser(
+    { email: `member@${mark}.example`, displayName: `${mark} member`, role: Role.MEMBER, requestId },
+    as,
+  );
+  await auth.inviteUser({ email: target, role: Role.VIEWER }, as);
+  await auth.createApiKey({ name: `${mark} key`, requestId }, as);
+  const key = withKey(tenant.apiKey);
+  const { principal: apiKey } = await auth.getMe({}, key);
+  const { store } = await metrics.createStore({ name: `${mark} store`, requestId }, as);
+  const { store: second } = await metrics.createStore({ name: `second ${mark} store` }, key);
+  for (const { id = "" } of [store ?? {}, second ?? {}] as { id?: string }[]) {
+    const samples = [{ name: `${mark}_load`, value: 4711, labels: { room: `${mark} room` } }];
+    await metrics.writeSamples({ storeId: id, samples }, as);
+  }
+  const events = ["1", "2"].map((number) => ({
+    eventId: `${mark}-event-${number}`,
+    eventType: `${mark}.happened`,
+    title: `The ${mark} has happened`,
+    userId: `${mark}-user`,
+    sessionId: `${mark}-session`,
+    payload: { secret: `of the ${mark}` },
+  }));
+  await createClient(IngestionService, wires.transports.gRPC).ingestEvents({ events }, as);
+  const provider = { ...sampleRequest(AuthService.method.createIdentityProvider), name: `${mark} provider` };
+  const { createIdentityProvider } = AuthService.method;
+  const make = (request: JsonObject) =>
+    auth.createIdentityProvider(fromJson(createIdentityProvider.input, request), as);
+  const { identityProvider } = await make({ ...provider, requestId });
+  await make({ ...provider, name: `second ${mark} provider`, audiences: [`${mark} audience`] });
+  const found = {
+    ownerId: owner.id,
+    memberId: member?.id ?? "",
+    apiKeyId: apiKey.value?.id ?? "",
+    storeId: second?.id ?? "",
+    providerId: identityProvider?.id ?? "",
+  };
+  assert.ok(Object.values(found).every(Boolean));
+  return { ...found, tenant, target, requestId, auditCursor, eventId: `${mark}-event-1` };
+}
+
+/** Who calls: what they know of themselves is theirs, everything else is the victim's. */
+export interface Attacker {
+  readonly headers: Record<string, string>;
+  /** Signs in, for a refresh token of their own. */
+  refreshToken(): Promise<string>;
+  readonly isVictim: boolean;
+}
+
+/** What cannot be made yet has ids that nobody has. The victim's own calls tell when it can be. */
+const notBuilt = randomUUID();
+
+/**
+ * The victim's value for a field of a request; undefined where the field names nothing of a tenant. Throws for fields that
+ * nobody has thought about.
+ */
+export async function victimsValue(
+  field: StringField,
+  method: DescMethod,
+  victim: Victim,
+  attacker: Attacker,
+  read: (method: DescMethod) => Promise<Record<string, string>>,
+): Promise<string | undefined> {
+  const give = values[field.name];
+  assert.ok(
+    give !== undefined,
+    `${method.name}: ${field.path} looks like an id; say in helpers/victim.ts what the victim's value is`,
+  );
+  return typeof give === "string" ? give : await give({ field, method, victim, attacker, read });
+}
+
+interface Case {
+  readonly field: StringField;
+  readonly method: DescMethod;
+  readonly victim: Victim;
+  readonly attacker: Attacker;
+  /** What the victim gets to see of the position in a list or of the version of a resource. */
+  read(method: DescMethod): Promise<Record<string, string>>;
+}
+type Give = string | ((given: Case) => string | undefined | Promise<string | undefined>);
+
+/** A name of what is made, or a word that is no name of a thing. */
+const own = () => undefined;
+const isIn = ({ method }: Case, ...services: { typeName: string }[]) =>
+  services.some(({ typeName }) => method.parent.typeName === typeName);
+const position = async ({ method, read, field }: Case) => (await read(method))[field.name] || "none";
+
+const values: Record<string, Give> = {
+  tenant_id: ({ victim }) => victim.tenant.tenantId,
+  tenant_slug: mark,
+  slug: mark,
+  user_id(given) {
+    if (given.method.name === "IssueDevelopmentToken") return mark;
+    if (!isIn(given, AuthService)) return `${mark}-user`;
+    return given.field.path === "user_id" ? given.victim.memberId : given.victim.ownerId;
+  },
+  created_by: ({ victim }) => victim.ownerId,
+  api_key_id: ({ victim }) => victim.apiKeyId,
+  resource_id: ({ victim }) => victim.storeId,
+  identity_provider_id: ({ victim }) => victim.providerId,
+  store_id: ({ victim }) => victim.storeId,
+  store_ids: ({ victim }) => victim.storeId,
+  event_id: ({ victim }) => victim.eventId,
+  session_id: `${mark}-session`,
+  request_id: ({ victim }) => victim.requestId,
+  refresh_token: ({ attacker }) => attacker.refreshToken(),
+  page_token: position,
+  cursor(given) {
+    return given.method.name === "ExportAuditEntries" ? given.victim.auditCursor : position(given);
+  },
+  etag: position,
+  name_contains: mark,
+  email_contains: mark,
+  reason_contains: mark,
+  name_prefix: mark,
+  filename_prefix: mark,
+  name(given) {
+    const { field, method } = given;
+    if (/^(Create|Register|Update(Tenant|Store))/.test(method.name)) return undefined;
+    if (/^(spec|event)\b/.test(field.path)) return undefined;
+    return isIn(given, FunctionsService) ? `${mark}-function` : `${mark}_load`;
+  },
+  metric_name: `${mark}_load`,
+  function_name: `${mark}-function`,
+  function_names: `${mark}-function`,
+  filename: `${mark}.csv`,
+  client_krn: `krn:${mark}:client:c1`,
+  client_krns: `krn:${mark}:client:c1`,
+  update_id: `${mark}-update`,
+  alert_id: notBuilt,
+  alert_rule_id: notBuilt,
+  alert_rule_ids: notBuilt,
+  rule_id: notBuilt,
+  silence_id: notBuilt,
+  dead_letter_ids: notBuilt,
+  function_id: notBuilt,
+  invocation_id: notBuilt,
+  webhook_id: notBuilt,
+  delivery_id: notBuilt,
+  subject_id: notBuilt,
+  display_name: own,
+  username: own,
+  group_by: own,
+};
+
+/** Reads, as the victim, the next page's token, an export's cursor or the version of what a mutation is about. */
+export async function readPositions(
+  url: string,
+  { tenant, memberId }: Victim,
+  method: DescMethod,
+): Promise<Record<string, string>> {
+  const has = (...names: string[]) => method.input.fields.some(({ name }) => names.includes(name));
+  if (!has("etag", "page_token", "cursor")) return {};
+  using wires = openWires(url);
+  const { headers } = bearer(tenant.token);
+  if (has("etag")) {
+    const auth = createClient(AuthService, wires.transports.gRPC);
+    const { users } = await auth.listUsers({}, { headers });
+    const { tenant: own } = await auth.getTenant({ tenantId: tenant.tenantId }, { headers });
+    const member = users.find(({ id }) => id === memberId);
+    return { etag: (method.name === "UpdateTenant" ? own?.etag : member?.etag) ?? "" };
+  }
+  const size = has("page_size") ? { pageSize: 1 } : {};
+  const request = { ...sampleRequest(method), ...size };
+  const { messages } = await callAny(wires.transports.gRPC, method, request, headers);
+  const { nextPageToken = "", cursor = "" } = (messages[0] ?? {}) as {
+    nextPageToken?: string;
+    cursor?: string;
+  };
+  return { page_token: nextPageToken, cursor };
+}
