@@ -53,6 +53,19 @@ describe("message size", () => {
     assert.deepEqual([answer.status, JSON.parse(answer.body.toString()).code], [429, "resource_exhausted"]);
   });
 
+  test("what was not read of a message too large keeps no HTTP/2 stream open", async () => {
+    await using server = await startListener({ limits: { readMaxBytes: 10_000 } });
+    using session = openSession(server.url);
+    for (const size of [20_000, 2_000_000]) {
+      const answer = await request(session, post, Buffer.alloc(size, " "));
+      assert.equal(answer.status, 429);
+    }
+    for (let waited = 0; server.listener.requests() > 0; waited += 10) {
+      assert.ok(waited < 2_000, `${server.listener.requests()} requests are still open`);
+      await sleep(10);
+    }
+  });
+
   test("the connection serves on after a message too large", async () => {
     await using server = await startListener({ limits: { readMaxBytes: 10_000 } });
     using raw = new RawConnection(server.port);

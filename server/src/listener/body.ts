@@ -9,7 +9,7 @@ export function hasArrived(req: HttpRequest): boolean {
 }
 
 /**
- * Reads the rest of an HTTP/1.1 body into nothing, for `timeoutMs` at most. Many clients look for an answer only when they
+ * Reads the rest of a body into nothing, for `timeoutMs` at most. Many clients look for an answer only when they
  * have sent everything, and see a broken connection instead of, say, "message too large" if they cannot.
  */
 export function readToEnd(req: HttpRequest, timeoutMs: number): Promise<void> {
@@ -25,13 +25,17 @@ export function readToEnd(req: HttpRequest, timeoutMs: number): Promise<void> {
   });
 }
 
-/** Gets rid of what is left of a body once its answer is complete; an HTTP/1.1 connection that goes on sending is closed. */
+/**
+ * Gets rid of what is left of a body once its answer is complete. On HTTP/2 that matters even when all has arrived: a
+ * stream stays open until it is read. A peer that goes on sending is cut off after `timeoutMs`.
+ */
 export function discardBody(req: HttpRequest, timeoutMs: number): void {
-  if ("stream" in req) (req as Http2ServerRequest).stream.close(constants.NGHTTP2_NO_ERROR);
-  else
-    readToEnd(req, timeoutMs).then(() => {
-      if (!req.complete) cutOff(req);
-    });
+  readToEnd(req, timeoutMs).then(() => {
+    if (hasArrived(req)) return;
+    // The trailers of the answer are out by now, so closing the stream takes nothing from the client.
+    if ("stream" in req) (req as Http2ServerRequest).stream.close(constants.NGHTTP2_NO_ERROR);
+    else cutOff(req);
+  });
 }
 
 /** Ends a request without an answer. */

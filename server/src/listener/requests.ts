@@ -1,5 +1,5 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
-import type { Http2ServerResponse } from "node:http2";
+import type { Http2ServerRequest, Http2ServerResponse } from "node:http2";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { cutOff, discardBody, hasArrived } from "./body.ts";
 import type { HttpRequest, HttpResponse } from "./http.ts";
@@ -49,10 +49,9 @@ export function followRequests(
   function onClose(this: ServerResponse | Http2ServerResponse): void {
     running.delete(this);
   }
-  function onFinish(this: ServerResponse | Http2ServerResponse): void {
-    const req = this.req as HttpRequest;
-    if (!hasArrived(req)) discardBody(req, limits.lingerTimeoutMs);
-    else if (draining && !("stream" in req)) (req as IncomingMessage).socket.destroySoon();
+  function onFinish(req: HttpRequest): void {
+    if (!hasArrived(req) || "stream" in req) discardBody(req, limits.lingerTimeoutMs);
+    else if (draining) (req as IncomingMessage).socket.destroySoon();
   }
 
   return {
@@ -62,7 +61,8 @@ export function followRequests(
     track(req, res) {
       running.set(res, performance.now());
       if (draining) closeAfter(res);
-      res.on("finish", onFinish);
+      // The response of HTTP/2 says `finish` only when the stream closes, which may wait for what is done here.
+      ("stream" in req ? (req as Http2ServerRequest).stream : res).on("finish", () => onFinish(req));
       res.on("close", onClose);
       // A peer that vanishes is no error of ours; without a listener it would end the process.
       req.on("error", ignore);
