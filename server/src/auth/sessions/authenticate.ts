@@ -1,6 +1,7 @@
 import { hash } from "node:crypto";
 import { LRUCache } from "lru-cache";
 import type { Config } from "../../config.ts";
+import { classifyDatabaseError } from "../../db/sqlstate.ts";
 import { ErrorReason } from "../../gen/pulsewire/common/v1/error_reason_pb.js";
 import type { Caller } from "../../rpc/caller.ts";
 import { failure } from "../../rpc/errors.ts";
@@ -43,6 +44,8 @@ export function createTokenAuthenticator(
 
 async function verify(tokens: Tokens, token: string): Promise<VerifiedToken> {
   return await tokens.verify(token).catch((cause: unknown) => {
+    // The look-up of a key that is not known yet can fail for want of the database, which says nothing of the token.
+    if (classifyDatabaseError(cause)) throw cause;
     throw failure(ErrorReason.INVALID_TOKEN, `the token is not valid (${explain(cause)}); log in again`, {
       cause,
     });
