@@ -89,13 +89,14 @@ export function createRpcHandler(options: RpcHandlerOptions): HttpHandler {
         logger.debug({ err: error, path }, "call ended without a whole answer");
         if (res.headersSent || res.destroyed) return;
         // connect-node takes the host for granted; anything else that fails before it answers is our fault.
-        const host = `http://${req.headers.host ?? req.headers[":authority"]}`;
-        const failed = URL.canParse(host)
-          ? new ConnectError("internal error", Code.Internal)
-          : new ConnectError(
-              `the request names no valid host: ${req.headers.host ?? "none"}`,
-              Code.InvalidArgument,
-            );
+        const host = req.headers.host ?? req.headers[":authority"];
+        const failed =
+          typeof host === "string" && URL.canParse(`http://${host}`)
+            ? new ConnectError("internal error", Code.Internal)
+            : new ConnectError(
+                `the request names no valid host: ${req.headers.host ?? "none"}`,
+                Code.InvalidArgument,
+              );
         if (failed.code === Code.Internal)
           logger.error({ err: error, path }, "call failed without an answer");
         writeError(req, res, failed);
