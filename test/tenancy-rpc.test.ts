@@ -4,6 +4,7 @@
  * nothing of the victim's, whose rows must stay as they are. That this would be noticed is shown by the victim's own calls.
  */
 import assert from "node:assert/strict";
+import { randomUUID } from "node:crypto";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type DescMethod, fromJson, type JsonObject, toJson } from "@bufbuild/protobuf";
@@ -287,6 +288,28 @@ describe("with the victim's ids", () => {
         );
       }
     }
+  });
+
+  test("and is not told whether there is such an id", async () => {
+    const attacker = await logInAsKey();
+    using wires = openWires(attacker.url);
+    const uuids = /[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}/g;
+    let compared = 0;
+    for (const method of methods) {
+      for (const { title, request, sent: ids } of await attemptsAt(method, attacker)) {
+        const foreign = ids.filter((id) => id.match(uuids) && id !== victim.requestId);
+        if (foreign.length === 0) continue;
+        const made = foreign.reduce((text, id) => text.replaceAll(id, randomUUID()), JSON.stringify(request));
+        const said = [];
+        for (const body of [request, JSON.parse(made)]) {
+          const answer = await callAny(wires.transports.gRPC, method, body, attacker.headers);
+          said.push([reasonOf(answer), answer.error?.rawMessage.replaceAll(uuids, "…")]);
+        }
+        assert.deepEqual(said[0], said[1], title);
+        compared++;
+      }
+    }
+    assert.ok(compared > 60, String(compared));
   });
 
   test("also where a table's row security is off: the queries name the tenant themselves", async () => {
