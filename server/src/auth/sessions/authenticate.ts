@@ -17,6 +17,13 @@ interface KnownToken {
   readonly caller: Caller;
 }
 
+/** Knows the callers of access tokens of this server. */
+export interface TokenAuthenticator {
+  /** The caller of a token that was seen lately; undefined: ask `fromToken`. */
+  recall(token: string): Caller | undefined;
+  fromToken(token: string): Promise<Caller>;
+}
+
 /**
  * Finds the caller of an access token of this server. Throws INVALID_TOKEN, also when the session has ended or the user
  * may not sign in any more. A token that was seen lately costs no signature and no query.
@@ -25,22 +32,27 @@ export function createTokenAuthenticator(
   tokens: Tokens,
   standings: Standings,
   config: Config,
-): (token: string) => Promise<Caller> {
+): TokenAuthenticator {
   const known = new LRUCache<string, KnownToken>({ max: config.limits.apiKeyCacheSize });
-  return async (token) => {
-    const cacheKey = hash("sha256", token, "base64");
-    const found = known.get(cacheKey);
-    if (found && found.claims.expiresAtMs > Date.now()) {
-      if (standings.isCurrent(found.session)) return found.caller;
-    }
-    const claims =
-      found && found.claims.expiresAtMs > Date.now() ? found.claims : await verify(tokens, token);
-    const session = await standings.find(claims.tenantId, claims.sessionId);
-    const caller = callerOfSession(claims, session, config);
-    known.set(cacheKey, { claims, session, caller });
-    return caller;
+  const isAlive = ({ claims }: KnownToken) => claims.expiresAtMs > Date.now();
+  return {
+    recall(token) {
+      const found = known.get(cacheKeyOf(token));
+      return found && isAlive(found) && standings.isCurrent(found.session) ? found.caller : undefined;
+    },
+    async fromToken(token) {
+      const cacheKey = cacheKeyOf(token);
+      const found = known.get(cacheKey);
+      const claims = found && isAlive(found) ? found.claims : await verify(tokens, token);
+      const session = await standings.find(claims.tenantId, claims.sessionId);
+      const caller = callerOfSession(claims, session, config);
+      known.set(cacheKey, { claims, session, caller });
+      return caller;
+    },
   };
 }
+
+const cacheKeyOf = (token: string) => hash("sha256", token, "base64");
 
 async function verify(tokens: Tokens, token: string): Promise<VerifiedToken> {
   return await tokens.verify(token).catch((cause: unknown) => {
