@@ -2,13 +2,14 @@ import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { after, before, describe, test } from "node:test";
 import { type Client, Code, createClient } from "@connectrpc/connect";
-import { ConfigError, envToConfig } from "../server/src/config.ts";
+import { envToConfig } from "../server/src/config.ts";
 import { AuthService } from "../server/src/gen/pulsewire/auth/v1/auth_service_pb.js";
 import { TenantState } from "../server/src/gen/pulsewire/auth/v1/tenant_pb.js";
 import { Role, UserState } from "../server/src/gen/pulsewire/auth/v1/user_pb.js";
 import { IngestionService } from "../server/src/gen/pulsewire/ingestion/v1/ingestion_service_pb.js";
 import { MetricsService } from "../server/src/gen/pulsewire/metrics/v1/metrics_service_pb.js";
 import { Scope } from "../server/src/gen/pulsewire/options/v1/access_pb.js";
+import { ConfigError } from "../server/src/setting-values.ts";
 import { assertFails } from "./helpers/errors.ts";
 import {
   bearer,

@@ -3,7 +3,8 @@ import { hash, hkdfSync, randomBytes } from "node:crypto";
 import { readFileSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { CompactEncrypt, compactDecrypt, decodeProtectedHeader } from "jose";
-import { type Config, ConfigError, encryptionKeys } from "./config.ts";
+import type { Config } from "./config.ts";
+import { ConfigError, encryptionKeys } from "./setting-values.ts";
 
 /** What was sealed, in clear. */
 export interface Opened {

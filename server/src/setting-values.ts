@@ -1,0 +1,131 @@
+/** Reads single settings: checks what is there and says what to set instead. */
+
+import type { Config, SettingName, Settings } from "./config.ts";
+import { isAddressRange } from "./rpc/address-ranges.ts";
+
+/** A setting that cannot be used; the message names it and says what to set. */
+export class ConfigError extends Error {
+  override name = "ConfigError";
+}
+
+/** A whole number within bounds. */
+export function integer(
+  env: Settings,
+  name: SettingName,
+  fallback: number,
+  min: number,
+  max: number,
+): number {
+  const text = env[name];
+  if (text === undefined) return fallback;
+  const value = Number(text);
+  if (!Number.isInteger(value) || value < min || value > max) {
+    throw new ConfigError(`${name} is '${text}'; it must be a whole number from ${min} to ${max}`);
+  }
+  return value;
+}
+
+/** One of some words; undefined where nothing is set. */
+export function oneOf<T extends string>(
+  env: Settings,
+  name: SettingName,
+  words: readonly T[],
+): T | undefined {
+  const text = env[name];
+  const word = words.find((candidate) => candidate === text);
+  if (text !== undefined && word === undefined) {
+    throw new ConfigError(`${name} is '${text}'; it must be one of ${words.join(", ")}`);
+  }
+  return word;
+}
+
+/** Addresses and prefixes, with commas. */
+export function trustedProxies({ PULSEWIRE_TRUSTED_PROXIES: text = "" }: Settings): string[] {
+  const ranges = text
+    .split(",")
+    .map((range) => range.trim())
+    .filter(Boolean);
+  const wrong = ranges.find((range) => !isAddressRange(range));
+  if (wrong === undefined) return ranges;
+  throw new ConfigError(
+    `PULSEWIRE_TRUSTED_PROXIES has '${wrong}'; it must list addresses or prefixes, such as 10.0.0.0/8,::1`,
+  );
+}
+
+/** A Redis URL. */
+export function redisUrl({ REDIS_URL: text }: Settings): string | undefined {
+  if (text === undefined || (URL.canParse(text) && /^rediss?:$/.test(new URL(text).protocol))) return text;
+  throw new ConfigError("REDIS_URL must look like redis://user:password@host:6379/0, or rediss:// for TLS");
+}
+
+/** Open on the embedded default only where nobody but this machine can ask. */
+export function developmentTokens(env: Settings, embedded: boolean): boolean {
+  const asked = oneOf(env, "PULSEWIRE_DEVELOPMENT_TOKENS", ["on", "off"]);
+  if (asked !== undefined) return asked === "on";
+  return embedded && /^(localhost|127(\.\d{1,3}){3}|::1)$/.test(env.HOST ?? "127.0.0.1");
+}
+
+/** The mail server and the sender. */
+export function mail(env: Settings): Config["mail"] {
+  const smtpUrl = env.PULSEWIRE_SMTP_URL ?? env.SMTP_URL;
+  if (smtpUrl === undefined) return undefined;
+  const name = env.PULSEWIRE_SMTP_URL ? "PULSEWIRE_SMTP_URL" : "SMTP_URL";
+  // Never repeated in a message, for it holds the password.
+  if (!URL.canParse(smtpUrl) || !/^smtps?:$/.test(new URL(smtpUrl).protocol)) {
+    throw new ConfigError(`${name} must look like smtp://user:password@host:587, or smtps://… for TLS`);
+  }
+  const from = env.PULSEWIRE_MAIL_FROM;
+  if (!from?.includes("@")) {
+    throw new ConfigError(
+      `${name} is set, so PULSEWIRE_MAIL_FROM must be the sender's address, such as Pulsewire <pulsewire@example.org>`,
+    );
+  }
+  return { smtpUrl, from };
+}
+
+/** E-mail addresses and tenant slugs, with commas. */
+export function platformAdmins(text = ""): Set<string> {
+  const entries = text.split(",").map((entry) => entry.trim().toLowerCase());
+  for (const entry of entries) {
+    // Anyone may get a tenant `dev-…` from the development token.
+    if (entry && !/^[^\s/@]+@[^\s/@]+\/(?!dev-)[a-z0-9][a-z0-9-]{1,61}[a-z0-9]$/.test(entry)) {
+      throw new ConfigError(
+        `PULSEWIRE_PLATFORM_ADMINS has '${entry}'; each entry must be an e-mail address, '/' and a tenant's slug, ` +
+          "such as operator@example.org/operations, with commas between",
+      );
+    }
+  }
+  return new Set(entries.filter(Boolean));
+}
+
+/** Reads PULSEWIRE_KEY_ENCRYPTION_KEY: keys of 32 bytes in base64, with commas. */
+export function encryptionKeys(text: string): Buffer[] {
+  return text.split(",").map((part) => {
+    const key = Buffer.from(part.trim(), "base64");
+    if (key.length === 32) return key;
+    throw new ConfigError(
+      "PULSEWIRE_KEY_ENCRYPTION_KEY must be 32 bytes in base64, such as `openssl rand -base64 32`, " +
+        "or several with commas",
+    );
+  });
+}
+
+const logLevels: Record<string, string> = {
+  trace: "trace",
+  debug: "debug",
+  info: "info",
+  warn: "warn",
+  warning: "warn",
+  error: "error",
+  critical: "fatal",
+  fatal: "fatal",
+  silent: "silent",
+};
+
+/** A level of pino, from its usual names. */
+export function logLevel(text = "info"): string {
+  const level = logLevels[text.toLowerCase()];
+  if (!level)
+    throw new ConfigError(`LOG_LEVEL is '${text}'; it must be one of ${Object.keys(logLevels).join(", ")}`);
+  return level;
+}
