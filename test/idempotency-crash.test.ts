@@ -15,12 +15,6 @@ function startVictim(server: TestServer): Promise<ServerProcess> {
   return startServerProcess({ ...settingsFor(server.database), ...lease, LOG_LEVEL: "info" });
 }
 
-async function kill({ child }: ServerProcess): Promise<void> {
-  const ended = new Promise((resolve) => child.once("close", resolve));
-  child.kill("SIGKILL");
-  await ended;
-}
-
 /** Makes the database hold every statement that sets this column, so that a process can be killed right there. */
 async function holdWhen(server: TestServer, column: "effect_at" | "answer"): Promise<() => Promise<void>> {
   const { superuser } = server.database;
@@ -69,7 +63,7 @@ test("killed between effect and answer: repetitions are told that the outcome is
   const lost = createClient(AuthService, toVictim.transport).createApiKey(request);
   lost.catch(() => {});
   await heldStatement(server);
-  await kill(victim);
+  await victim.kill();
   await assert.rejects(lost);
   await endHeldStatements(server);
   await letGo();
@@ -100,7 +94,7 @@ test("killed before the commit: a repetition takes over when the lease has lapse
   const lost = createClient(AuthService, toVictim.transport).createApiKey(request);
   lost.catch(() => {});
   await heldStatement(server);
-  await kill(victim);
+  await victim.kill();
   await assert.rejects(lost);
   await endHeldStatements(server);
   await letGo();
@@ -134,7 +128,7 @@ test("killed under load, at any moment: every request id has one effect or none,
     });
     while ([...answers.values()].filter((secret) => secret !== undefined).length < 10) await sleep(10);
     await sleep(Math.random() * 200);
-    await kill(victim);
+    await victim.kill();
     alive = false;
     await Promise.all(workers);
 

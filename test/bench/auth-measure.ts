@@ -1,4 +1,4 @@
-import type { ServerProcess } from "../faults/server-process.ts";
+import type { ServerProcess } from "../helpers/server-process.ts";
 import type { CheckOptions } from "./auth-calls.ts";
 import { type Case, withoutCredentials } from "./auth-cases.ts";
 import { type AuthDatabase, tenants } from "./auth-database.ts";

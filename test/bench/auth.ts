@@ -12,7 +12,7 @@ import { createServer } from "node:net";
 import os from "node:os";
 import path from "node:path";
 import { parseArgs } from "node:util";
-import { startServerProcess } from "../faults/server-process.ts";
+import { startServerProcess } from "../helpers/server-process.ts";
 import { type Case, firstPassOf, makeCases } from "./auth-cases.ts";
 import { createAuthDatabase, tenants } from "./auth-database.ts";
 import { type Bench, callers, measure, measureInTurns, sliceSeconds } from "./auth-measure.ts";
@@ -39,11 +39,16 @@ export async function authBench(options: AuthBenchOptions): Promise<BenchResult>
     await using database = await createAuthDatabase(dataDir, { keys, sessions: 10_000 });
     const nodeOptions = profile ? profilableOptions : [];
     const start = async (settings: Record<string, string>) =>
-      startServerProcess({
-        dataDir,
-        nodeOptions,
-        settings: { ...database.settings, ...settings, LOG_LEVEL: "warn", PORT: await freePort() },
-      });
+      startServerProcess(
+        {
+          ...database.settings,
+          ...settings,
+          PULSEWIRE_DATA_DIR: dataDir,
+          LOG_LEVEL: "warn",
+          PORT: await freePort(),
+        },
+        { nodeOptions },
+      );
     // Longer than a run, so that no warm key has to be looked up again: that happens once in a TTL.
     await using usual = await start({ API_KEY_CACHE_TTL: "86400" });
     await using forgetful = await start({ API_KEY_CACHE_TTL: "0" });

@@ -10,7 +10,7 @@ import path from "node:path";
 import { parseArgs } from "node:util";
 import { connectToDatabase } from "../faults/database.ts";
 import { postmasterOf } from "../faults/processes.ts";
-import { readDemoKey, startServerProcess } from "../faults/server-process.ts";
+import { readDemoKey, startServerProcess } from "../helpers/server-process.ts";
 import { type CpuReading, cpuBetween, readCpu } from "./cpu.ts";
 import type { LoadCommand } from "./load.ts";
 import { startLoadProcess } from "./load-process.ts";
@@ -46,10 +46,10 @@ interface Measured extends Round {
 export async function ingestBench({ seconds, rounds, profile }: IngestBenchOptions): Promise<BenchResult> {
   const dataDir = await mkdtemp(path.join(os.tmpdir(), "pulsewire-bench-"));
   try {
-    await using server = await startServerProcess({
-      dataDir,
-      nodeOptions: profile ? profilableOptions : [],
-    });
+    await using server = await startServerProcess(
+      { PULSEWIRE_DATA_DIR: dataDir },
+      { nodeOptions: profile ? profilableOptions : [] },
+    );
     await using load = startLoadProcess();
     await using database = await connectToDatabase(dataDir);
     const postmaster = postmasterOf(dataDir);

@@ -1,7 +1,7 @@
 import { type ChildProcess, fork } from "node:child_process";
 import { once } from "node:events";
 import path from "node:path";
-import { endWithThisProcess } from "../faults/server-process.ts";
+import { endWithThisProcess } from "../helpers/server-process.ts";
 import type { LoadAnswer, LoadCommand } from "./load.ts";
 import type { Round } from "./workload.ts";
 

@@ -15,10 +15,10 @@ import { RetryInfoSchema } from "../../sdk/src/gen/google/rpc/error_details_pb.j
 import { startEmbedded } from "../../server/src/db/embedded.ts";
 import { ownerRole } from "../../server/src/db/roles.ts";
 import { testLogger } from "../helpers/cluster.ts";
+import { readDemoKey, startServerProcess } from "../helpers/server-process.ts";
 import { type IngestionClient, ingestionClient, runLoad } from "./callers.ts";
 import { connectToDatabase } from "./database.ts";
 import { conclude, Ledger } from "./ledger.ts";
-import { readDemoKey, startServerProcess } from "./server-process.ts";
 import { sendUnknownAgain, verifyAcknowledged, verifyTotals } from "./verify.ts";
 
 const cuts = 12;
@@ -38,7 +38,7 @@ try {
 conclude("database-cut: connections terminated, database stopped and started", ledgers);
 
 async function terminateConnections(): Promise<void> {
-  await using server = await startServerProcess({ dataDir });
+  await using server = await startServerProcess({ PULSEWIRE_DATA_DIR: dataDir });
   using client = ingestionClient(server.url, readDemoKey(dataDir));
   await check("terminate", client.ingestion, async () => {
     await using database = await connectToDatabase(dataDir);
@@ -65,7 +65,7 @@ async function stopDatabase(): Promise<void> {
       // The embedded default made one for the secrets in the database.
       PULSEWIRE_KEY_ENCRYPTION_KEY: readFileSync(path.join(dataDir, "encryption.key"), "utf8").trim(),
     };
-    await using server = await startServerProcess({ dataDir, settings });
+    await using server = await startServerProcess({ PULSEWIRE_DATA_DIR: dataDir, ...settings });
     using client = ingestionClient(server.url, apiKey);
     await check("stop", client.ingestion, async () => {
       await sleep(beforeOutageMs);

@@ -10,11 +10,11 @@ import os from "node:os";
 import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
+import { readDemoKey, type ServerProcess, startServerProcess } from "../helpers/server-process.ts";
 import { ingestionClient, runLoad } from "./callers.ts";
 import { connectToDatabase } from "./database.ts";
 import { conclude, Ledger } from "./ledger.ts";
 import { crashPostgres, postmasterOf } from "./processes.ts";
-import { readDemoKey, type ServerProcess, startServerProcess } from "./server-process.ts";
 import { sendUnknownAgain, verifyAcknowledged, verifyTotals } from "./verify.ts";
 
 const minLoadMs = 200;
@@ -26,7 +26,7 @@ const dataDir = await mkdtemp(path.join(os.tmpdir(), "pulsewire-sigkill-"));
 const ledgers: Ledger[] = [];
 let server: ServerProcess | undefined;
 try {
-  server = await startServerProcess({ dataDir });
+  server = await startServerProcess({ PULSEWIRE_DATA_DIR: dataDir });
   for (let round = 1; round <= rounds; round++) server = await runRound(round, server);
   await server.stop();
 } finally {
@@ -43,7 +43,7 @@ async function runRound(round: number, running: ServerProcess): Promise<ServerPr
   await loadAndKill(ledger, running, withDatabase);
   const counted = { acknowledged: ledger.acknowledged.length, unknown: ledger.unknown.length };
 
-  const restarted = await startServerProcess({ dataDir });
+  const restarted = await startServerProcess({ PULSEWIRE_DATA_DIR: dataDir });
   try {
     using client = ingestionClient(restarted.url, readDemoKey(dataDir));
     await using database = await connectToDatabase(dataDir);
