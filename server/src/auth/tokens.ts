@@ -1,7 +1,9 @@
 /** Access tokens: JSON Web Tokens (RFC 7519), EdDSA with keys from the database, or HS256 with a given secret. */
+
 import { randomUUID } from "node:crypto";
 import { type JWTPayload, jwtVerify, SignJWT } from "jose";
 import type { Config } from "../config.ts";
+import { uuidForm } from "../db/uuid.ts";
 import type { SigningKeys } from "./signing-keys/keys.ts";
 
 /** What a token says, beside the registered claims. */
@@ -61,11 +63,9 @@ export function createTokens(keys: SigningKeys, settings: Config["auth"]): Token
   };
 }
 
-const uuid = /^[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}$/;
-
 function readClaims(payload: JWTPayload): VerifiedToken {
   for (const claim of ["sub", "tid", "sid"]) {
-    if (!uuid.test(String(payload[claim]))) throw new Error(`the claim ${claim} is no id`);
+    if (!uuidForm.test(String(payload[claim]))) throw new Error(`the claim ${claim} is no id`);
   }
   return {
     userId: String(payload.sub),

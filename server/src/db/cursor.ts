@@ -1,6 +1,7 @@
 import { hash } from "node:crypto";
 import { ErrorReason } from "../gen/pulsewire/common/v1/error_reason_pb.js";
 import { failure } from "../rpc/errors.ts";
+import { uuidForm } from "./uuid.ts";
 
 /**
  * Page tokens and cursors: opaque and strict (AIP-158). A token holds a position and a digest of the query that it
@@ -10,11 +11,26 @@ export function encodeCursor(query: string, position: readonly string[]): string
   return Buffer.from(JSON.stringify([digest(query), ...position])).toString("base64url");
 }
 
+/**
+ * A page of at most `limit` rows, of which one more was read to see whether there are others, and the token of the next
+ * page; empty on the last.
+ */
+export function pageOf<Row>(
+  rows: readonly Row[],
+  limit: number,
+  query: string,
+  positionOf: (row: Row) => readonly string[],
+): { page: Row[]; nextPageToken: string } {
+  const page = rows.slice(0, limit);
+  const last = rows.length > limit ? page.at(-1) : undefined;
+  return { page, nextPageToken: last === undefined ? "" : encodeCursor(query, positionOf(last)) };
+}
+
 /** What a part of a position must look like, so that a forged token is refused here and not by the database. */
 export type CursorPart = "uuid" | "integer" | "text";
 
 const forms: Record<CursorPart, RegExp> = {
-  uuid: /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/,
+  uuid: uuidForm,
   integer: /^-?\d{1,18}$/,
   text: /^[^\0]*$/,
 };

@@ -49,11 +49,6 @@ export class GroupCommit<Row, Result> {
     this.#options = options;
   }
 
-  /** Rows that wait for a flush. */
-  get queuedRows(): number {
-    return this.#queuedRows;
-  }
-
   /** Commits rows together with those of other calls. Throws OVERLOADED when the queue is full. */
   submit(tenantId: string, rows: readonly Row[]): Promise<Result[]> {
     const { weigh } = this.#options;

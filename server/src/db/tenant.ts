@@ -3,6 +3,7 @@ import { type IsolationLevel, type Kysely, sql, type Transaction } from "kysely"
 import { beforeCommit } from "./commit-guard.ts";
 import type { Database } from "./schema.ts";
 import { classifyDatabaseError } from "./sqlstate.ts";
+import { uuidForm } from "./uuid.ts";
 
 declare const tenantMark: unique symbol;
 declare const lookupMark: unique symbol;
@@ -135,8 +136,6 @@ async function transact<T>(
   }
 }
 
-const uuid = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
-
 function assertUuid(tenantId: string): void {
-  if (!uuid.test(tenantId)) throw new TypeError("tenant id is no UUID");
+  if (!uuidForm.test(tenantId.toLowerCase())) throw new TypeError("tenant id is no UUID");
 }

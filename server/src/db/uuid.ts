@@ -1,5 +1,8 @@
 import { hash } from "node:crypto";
 
+/** A UUID of any version in its usual form: 36 characters, lower case. */
+export const uuidForm = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
+
 /** A UUIDv8 (RFC 9562) from the SHA-256 of a text: the same text has the same id on every server. */
 export function uuidFromHash(text: string): string {
   const hex = hash("sha256", text, "hex");

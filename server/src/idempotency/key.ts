@@ -3,6 +3,7 @@ import { clone, toBinary, toJson } from "@bufbuild/protobuf";
 import { reflect } from "@bufbuild/protobuf/reflect";
 import { MethodOptions_IdempotencyLevel as Idempotency } from "@bufbuild/protobuf/wkt";
 import stringify from "safe-stable-stringify";
+import { uuidForm } from "../db/uuid.ts";
 import type { Caller } from "../rpc/caller.ts";
 import { invalidField } from "../rpc/errors.ts";
 
@@ -18,7 +19,6 @@ export interface RequestKey {
 
 const headerName = "idempotency-key";
 const visible = /^[\x21-\x7e]{1,255}$/;
-const uuid = /^[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}$/i;
 const secretName = /password|secret|token|code|credential/;
 /** A request id that guards secrets must not be guessed. */
 const strongLength = 16;
@@ -71,7 +71,8 @@ function readHeader(text: string): string {
 }
 
 function normalise(key: string): string {
-  return uuid.test(key) ? key.toLowerCase() : key;
+  const lower = key.toLowerCase();
+  return uuidForm.test(lower) ? lower : key;
 }
 
 function callerScope(caller: Caller | undefined): string[] {

@@ -1,7 +1,7 @@
 import { durationFromMs, timestampDate, timestampFromDate } from "@bufbuild/protobuf/wkt";
 import type { ServiceImpl } from "@connectrpc/connect";
 import type { Context } from "../context.ts";
-import { decodeCursor, encodeCursor } from "../db/cursor.ts";
+import { decodeCursor, pageOf } from "../db/cursor.ts";
 import { withTenant } from "../db/tenant.ts";
 import { ErrorReason } from "../gen/pulsewire/common/v1/error_reason_pb.js";
 import { type Event, type EventFilter, ProcessingStatus } from "../gen/pulsewire/ingestion/v1/event_pb.js";
@@ -92,9 +92,8 @@ export function ingestionHandlers({
       const rows = await withTenant(db, tenantId, (trx) =>
         store.listEvents(trx, tenantId, query, limit + 1, after),
       );
-      const page = rows.slice(0, limit);
-      const last = rows.length > limit ? page.at(-1) : undefined;
-      return { events: page.map(rowToEvent), nextPageToken: last ? encodeCursor(identity, [last.id]) : "" };
+      const { page, nextPageToken } = pageOf(rows, limit, identity, (row) => [row.id]);
+      return { events: page.map(rowToEvent), nextPageToken };
     },
   };
 }

@@ -41,8 +41,6 @@ export interface EventIngest {
     receivedAt: Date,
     skewMs: number,
   ): Promise<EventResult[]>;
-  /** Rows that wait for a commit. */
-  readonly queuedRows: () => number;
 }
 
 export function createEventIngest(db: Kysely<Database>, limits: Config["limits"]): EventIngest {
@@ -64,7 +62,6 @@ export function createEventIngest(db: Kysely<Database>, limits: Config["limits"]
         tenantId,
         events.map((event) => eventToRow(event, nextId(), receivedAt, skewMs)),
       ),
-    queuedRows: () => commits.queuedRows,
   };
 }
 

@@ -4,7 +4,7 @@ import { newResourceId } from "../auth/ids.ts";
 import { reachedTenant } from "../auth/platform.ts";
 import { requireRoom } from "../auth/tenants/room.ts";
 import type { Context } from "../context.ts";
-import { decodeCursor, encodeCursor } from "../db/cursor.ts";
+import { decodeCursor, pageOf } from "../db/cursor.ts";
 import { classifyDatabaseError } from "../db/sqlstate.ts";
 import { withTenant } from "../db/tenant.ts";
 import { ErrorReason } from "../gen/pulsewire/common/v1/error_reason_pb.js";
@@ -44,11 +44,14 @@ export function metricsHandlers({
       const rows = await withTenant(db, caller.tenantId, (trx) =>
         store.listSeries(trx, caller.tenantId, query, limit + 1, after),
       );
-      const page = rows.slice(0, limit);
-      const last = rows.length > limit ? page.at(-1) : undefined;
+      const { page, nextPageToken } = pageOf(rows, limit, identity, (row) => [
+        row.name,
+        row.store_id,
+        row.id,
+      ]);
       return {
         series: page.map(seriesMessage),
-        nextPageToken: last ? encodeCursor(identity, [last.name, last.store_id, last.id]) : "",
+        nextPageToken,
       };
     },
 
@@ -100,11 +103,10 @@ export function metricsHandlers({
       const rows = await withTenant(db, tenantId, (trx) =>
         store.listStores(trx, tenantId, nameContains, storeIds, limit + 1, after),
       );
-      const page = rows.slice(0, limit);
-      const last = rows.length > limit ? page.at(-1) : undefined;
+      const { page, nextPageToken } = pageOf(rows, limit, identity, (row) => [row.name]);
       return {
         stores: page.map(storeMessage),
-        nextPageToken: last ? encodeCursor(identity, [last.name]) : "",
+        nextPageToken,
       };
     },
   };

@@ -1,5 +1,6 @@
 import { create } from "@bufbuild/protobuf";
 import { durationFromMs, timestampFromDate } from "@bufbuild/protobuf/wkt";
+import { etagOf } from "../auth/ids.ts";
 import { MetricKind, type Series, SeriesSchema } from "../gen/pulsewire/metrics/v1/sample_pb.js";
 import { type Store, StoreSchema } from "../gen/pulsewire/metrics/v1/store_pb.js";
 import type { SeriesRow, StoreRow } from "./store.ts";
@@ -16,7 +17,7 @@ export function storeMessage(row: StoreRow): Store {
     labels: row.labels,
     createdAt: timestampFromDate(row.created_at),
     updatedAt: timestampFromDate(row.updated_at),
-    etag: row.updated_at.getTime().toString(36),
+    etag: etagOf(row.updated_at),
   });
 }
 

@@ -23,8 +23,6 @@ export interface SampleWriter {
   unknownStores(tenantId: string, items: readonly SampleItem[]): Promise<Set<string>>;
   /** One result for each item, after the commit. The stores must be known. Throws OVERLOADED. */
   commit(tenantId: string, items: readonly SampleItem[]): Promise<SampleResult[]>;
-  /** Rows that wait for a commit. */
-  queuedRows(): number;
 }
 
 export function createSampleWriter(db: Kysely<Database>, limits: Config["limits"]): SampleWriter {
@@ -66,6 +64,5 @@ export function createSampleWriter(db: Kysely<Database>, limits: Config["limits"
       return ids.difference(await withTenant(db, tenantId, (trx) => existingStores(trx, tenantId, [...ids])));
     },
     commit: (tenantId, items) => commits.submit(tenantId, items),
-    queuedRows: () => commits.queuedRows,
   };
 }

@@ -1,7 +1,7 @@
 import { timestampDate } from "@bufbuild/protobuf/wkt";
 import type { ServiceImpl } from "@connectrpc/connect";
 import type { Context } from "../../context.ts";
-import { decodeCursor, encodeCursor } from "../../db/cursor.ts";
+import { decodeCursor, encodeCursor, pageOf } from "../../db/cursor.ts";
 import { withTenant } from "../../db/tenant.ts";
 import { type AuditFilter, AuditOutcome } from "../../gen/pulsewire/auth/v1/audit_pb.js";
 import type { AuthService } from "../../gen/pulsewire/auth/v1/auth_service_pb.js";
@@ -29,11 +29,10 @@ export function auditHandlers({ db }: Context): Partial<ServiceImpl<typeof AuthS
       const rows = await withTenant(db, tenantId, (trx) =>
         listEntries(trx, tenantId, query, { oldestFirst, after, limit: limit + 1 }),
       );
-      const page = rows.slice(0, limit);
-      const last = rows.length > limit ? page.at(-1) : undefined;
+      const { page, nextPageToken } = pageOf(rows, limit, identity, (row) => [row.sequence.toString()]);
       return {
         auditEntries: page.map(entryMessage),
-        nextPageToken: last ? encodeCursor(identity, [last.sequence.toString()]) : "",
+        nextPageToken,
       };
     },
 

@@ -1,13 +1,12 @@
 import type { ServiceImpl } from "@connectrpc/connect";
 import type { Context } from "../../context.ts";
+import { uuidForm } from "../../db/uuid.ts";
 import type { AuthService } from "../../gen/pulsewire/auth/v1/auth_service_pb.js";
 import { ErrorReason } from "../../gen/pulsewire/common/v1/error_reason_pb.js";
 import { enterAudit } from "../../rpc/audit.ts";
 import { failure, invalidField } from "../../rpc/errors.ts";
 import { claimsOf, signInFacts } from "../sessions/open.ts";
 import { openDevelopmentSession } from "./session.ts";
-
-const uuid = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
 
 /** Gives development tokens to whoever asks, where the operator lets it. */
 export function developmentHandlers(context: Context): Partial<ServiceImpl<typeof AuthService>> {
@@ -17,7 +16,7 @@ export function developmentHandlers(context: Context): Partial<ServiceImpl<typeo
     async issueDevelopmentToken({ userId, username, email }, call) {
       if (!config.developmentTokens) throw noDevelopmentTokens();
       // Other tenants' namespaces are `tenant-` and a UUID.
-      if (uuid.test(userId)) throw invalidField("user_id", "must not be a UUID", "user_id.uuid");
+      if (uuidForm.test(userId)) throw invalidField("user_id", "must not be a UUID", "user_id.uuid");
       const asked = { userId, username, email: email.toLowerCase() };
       const session = await openDevelopmentSession(context, asked, (trx, opened) =>
         enterAudit(trx, opened.session.tenant_id, call, signInFacts(opened)),

@@ -1,7 +1,7 @@
 import { create, toJsonString } from "@bufbuild/protobuf";
 import { ConnectError, type ServiceImpl } from "@connectrpc/connect";
 import type { Context } from "../../context.ts";
-import { decodeCursor, encodeCursor } from "../../db/cursor.ts";
+import { decodeCursor, pageOf } from "../../db/cursor.ts";
 import type { Role as StoredRole } from "../../db/schema.ts";
 import { type TenantTransaction, withTenant } from "../../db/tenant.ts";
 import type { AuthService } from "../../gen/pulsewire/auth/v1/auth_service_pb.js";
@@ -99,11 +99,10 @@ export function identityProviderHandlers({
       const rows = await withTenant(db, tenantId, (trx) =>
         listIdentityProviders(trx, tenantId, limit + 1, after),
       );
-      const page = rows.slice(0, limit);
-      const last = page.at(-1);
+      const { page, nextPageToken } = pageOf(rows, limit, query, (row) => [row.name]);
       return {
         identityProviders: page.map(identityProviderMessage),
-        nextPageToken: rows.length > limit && last ? encodeCursor(query, [last.name]) : "",
+        nextPageToken,
       };
     },
 

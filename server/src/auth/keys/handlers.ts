@@ -1,7 +1,7 @@
 import { durationMs, timestampDate } from "@bufbuild/protobuf/wkt";
 import type { ServiceImpl } from "@connectrpc/connect";
 import type { Context } from "../../context.ts";
-import { decodeCursor, encodeCursor } from "../../db/cursor.ts";
+import { decodeCursor, pageOf } from "../../db/cursor.ts";
 import { type TenantTransaction, withTenant } from "../../db/tenant.ts";
 import { ApiKeyState } from "../../gen/pulsewire/auth/v1/api_key_pb.js";
 import type { AuthService } from "../../gen/pulsewire/auth/v1/auth_service_pb.js";
@@ -79,11 +79,10 @@ export function apiKeyHandlers({
           throw notFound("tenant", given);
         return await store.listApiKeys(trx, tenantId, query, limit + 1, after);
       });
-      const page = rows.slice(0, limit);
-      const last = rows.length > limit ? page.at(-1) : undefined;
+      const { page, nextPageToken } = pageOf(rows, limit, identity, (row) => [row.id]);
       return {
         apiKeys: page.map(apiKeyMessage),
-        nextPageToken: last ? encodeCursor(identity, [last.id]) : "",
+        nextPageToken,
       };
     },
 

@@ -1,7 +1,7 @@
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 import type { ServiceImpl } from "@connectrpc/connect";
 import type { Context } from "../../context.ts";
-import { decodeCursor, encodeCursor } from "../../db/cursor.ts";
+import { decodeCursor, pageOf } from "../../db/cursor.ts";
 import { withPlatform, withTenant } from "../../db/tenant.ts";
 import type { AuthService } from "../../gen/pulsewire/auth/v1/auth_service_pb.js";
 import { TenantState } from "../../gen/pulsewire/auth/v1/tenant_pb.js";
@@ -78,11 +78,10 @@ export function tenantHandlers(context: Context): Partial<ServiceImpl<typeof Aut
       const [after] = pageToken ? decodeCursor(pageToken, identity, ["text"]) : [];
       const limit = pageSize || defaultPageSize;
       const rows = await withPlatform(db, (trx) => listTenants(trx, query, limit + 1, after));
-      const page = rows.slice(0, limit);
-      const last = rows.length > limit ? page.at(-1) : undefined;
+      const { page, nextPageToken } = pageOf(rows, limit, identity, (row) => [row.slug]);
       return {
         tenants: page.map(tenantMessage),
-        nextPageToken: last ? encodeCursor(identity, [last.slug]) : "",
+        nextPageToken,
       };
     },
 

@@ -1,7 +1,7 @@
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 import type { ServiceImpl } from "@connectrpc/connect";
 import type { Context } from "../../context.ts";
-import { decodeCursor, encodeCursor } from "../../db/cursor.ts";
+import { decodeCursor, pageOf } from "../../db/cursor.ts";
 import { type TenantTransaction, withTenant } from "../../db/tenant.ts";
 import type { AuthService } from "../../gen/pulsewire/auth/v1/auth_service_pb.js";
 import { ErrorReason } from "../../gen/pulsewire/common/v1/error_reason_pb.js";
@@ -92,8 +92,7 @@ export function userHandlers(context: Context): Partial<ServiceImpl<typeof AuthS
         tenant: requireTenant(await getTenant(trx, tenantId), tenantId),
         rows: await store.listUsers(trx, tenantId, query, limit + 1, after),
       }));
-      const page = rows.slice(0, limit);
-      const last = rows.length > limit ? page.at(-1) : undefined;
+      const { page, nextPageToken } = pageOf(rows, limit, identity, (row) => [row.email]);
       const locks =
         page.length > 0
           ? await lockout.lockedUntil(
@@ -103,7 +102,7 @@ export function userHandlers(context: Context): Partial<ServiceImpl<typeof AuthS
           : undefined;
       return {
         users: page.map((row) => personMessage(config, row, tenant.slug, locks?.get(row.email))),
-        nextPageToken: last ? encodeCursor(identity, [last.email]) : "",
+        nextPageToken,
       };
     },
 
