@@ -212,6 +212,15 @@ create table installation_secrets (
 );
 grant insert, select on installation_secrets to pulsewire_app;
 
+create table leases (
+  name text not null,
+  holder text not null,
+  fence bigint not null,
+  expires_at timestamp with time zone not null,
+  constraint leases_pkey PRIMARY KEY (name)
+);
+grant delete, insert, select, update on leases to pulsewire_app;
+
 create table login_failures (
   account bytea not null,
   failures integer not null,
@@ -389,6 +398,29 @@ create policy tenant on users as permissive for all
   using (tenant_id = (NULLIF(current_setting('pulsewire.tenant_id'::text, true), ''::text))::uuid)
   with check (tenant_id = (NULLIF(current_setting('pulsewire.tenant_id'::text, true), ''::text))::uuid);
 grant delete, insert, select, update on users to pulsewire_app;
+
+create table webhook_events (
+  tenant_id uuid not null,
+  id uuid not null,
+  type text not null,
+  data json not null,
+  occurred_at timestamp with time zone not null default now(),
+  constraint webhook_events_pkey PRIMARY KEY (tenant_id, id),
+  constraint webhook_events_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES tenants(id)
+);
+alter table webhook_events enable row level security;
+alter table webhook_events force row level security;
+create policy tenant on webhook_events as permissive for all
+  using (tenant_id = (NULLIF(current_setting('pulsewire.tenant_id'::text, true), ''::text))::uuid)
+  with check (tenant_id = (NULLIF(current_setting('pulsewire.tenant_id'::text, true), ''::text))::uuid);
+create policy worker_changes on webhook_events as permissive for update
+  using (current_setting('pulsewire.worker'::text, true) = 'on'::text)
+  with check (current_setting('pulsewire.worker'::text, true) = 'on'::text);
+create policy worker_deletes on webhook_events as permissive for delete
+  using (current_setting('pulsewire.worker'::text, true) = 'on'::text);
+create policy worker_reads on webhook_events as permissive for select
+  using (current_setting('pulsewire.worker'::text, true) = 'on'::text);
+grant delete, insert, select, update on webhook_events to pulsewire_app;
 
 CREATE OR REPLACE FUNCTION pulsewire.ensure_partitions(parent text, from_day date, to_day date)
  RETURNS integer

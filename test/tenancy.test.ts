@@ -6,7 +6,7 @@ import { Client, type ClientBase, type ClientConfig } from "pg";
 import { ownerConnection, serviceConnection } from "../server/src/db/connection.ts";
 import { createPool } from "../server/src/db/pool.ts";
 import { globalTables } from "../server/src/db/protection.ts";
-import { withLookup, withPlatform, withTenant, withTenants } from "../server/src/db/tenant.ts";
+import { withLookup, withPlatform, withTenant, withTenants, withWorker } from "../server/src/db/tenant.ts";
 import { createTestDatabase, type TestDatabase, testLogger } from "./helpers/database.ts";
 import { partitionDay, tenantRows } from "./helpers/tenant-rows.ts";
 
@@ -40,6 +40,8 @@ const attacks: Record<string, string[]> = {
   "empty word for the platform": [`select ${set("platform_admin", "")}`],
   "wrong word for the platform": [`select ${set("platform_admin", "true")}`],
   "word for the platform in another case": [`select ${set("platform_admin", "ON")}`],
+  "empty word for the worker": [`select ${set("worker", "")}`],
+  "wrong word for the worker": [`select ${set("worker", "true")}`],
   "reset role": ["reset role"],
   "set role none": ["set role none"],
   "set role to the owner": ["set role pulsewire_owner"],
@@ -330,6 +332,42 @@ describe("the platform", () => {
     await withPlatform(db, (trx) => trx.selectFrom("tenants").select("id").execute());
     assert.deepEqual(await db.selectFrom("tenants").select("id").execute(), []);
     await close();
+  });
+});
+
+describe("a worker", () => {
+  const isQueue = async (name: string) => {
+    const { rowCount } = await database.superuser.query(
+      "select from pg_policy where polrelid = to_regclass($1) and polname = 'worker_reads'",
+      [name],
+    );
+    return (rowCount ?? 0) > 0;
+  };
+
+  test("sees the queues of all tenants, and no other table", async () => {
+    await withWorker(database.app.db, async (trx) => {
+      for (const { name, parent } of tables) {
+        if (name !== parent) continue;
+        const { rows } = await sql`select from ${sql.table(name)}`.execute(trx);
+        const expected = (await isQueue(name)) ? (tenantRows(victim, slug, keyHash)[name]?.length ?? 0) : 0;
+        assert.equal(rows.length, expected, name);
+      }
+    });
+  });
+
+  test("makes no rows, and enters a tenant to see its own", async () => {
+    const { db } = database.app;
+    const made = withWorker(db, (trx) =>
+      trx
+        .insertInto("webhook_events")
+        .values({ tenant_id: victim, id: randomUUID(), type: "function.created", data: "{}" })
+        .execute(),
+    );
+    await assert.rejects(made, { code: "42501" });
+    await withWorker(db, async (_, enter) => {
+      const trx = await enter(victim);
+      assert.equal((await trx.selectFrom("users").select("id").execute()).length, 1);
+    });
   });
 });
 

@@ -27,6 +27,7 @@ export const settingNames = [
   "JWT_SECRET_KEY",
   "API_KEY_CACHE_TTL",
   "PULSEWIRE_DATA_DIR",
+  "PULSEWIRE_ROLE",
   "PULSEWIRE_MIGRATION_DATABASE_URL",
   "PULSEWIRE_DATABASE_CONNECTIONS",
   "PULSEWIRE_TLS_CERT_FILE",
@@ -67,7 +68,12 @@ export const settingNames = [
 export type SettingName = (typeof settingNames)[number];
 export type Settings = Partial<Record<SettingName, string>>;
 
+/** What a process does. */
+export type Role = "serve" | "api" | "worker";
+
 export interface Config {
+  /** `api` answers calls, `worker` does the background work, `serve`, the default, does both. Health is answered by all. */
+  readonly role: Role;
   /** Where to listen. 127.0.0.1 with the embedded database, 0.0.0.0 with an outside one. */
   readonly host: string;
   /** 0 picks a free port. Default 8080. */
@@ -246,6 +252,7 @@ export function envToConfig(env: Settings): Config {
     throw new ConfigError("PULSEWIRE_SIGNING_KEY_LEAD must be less than PULSEWIRE_SIGNING_KEY_PERIOD");
   }
   return {
+    role: oneOf(env, "PULSEWIRE_ROLE", ["serve", "api", "worker"]) ?? "serve",
     host: env.HOST ?? (embedded ? "127.0.0.1" : "0.0.0.0"),
     port: integer(env, "PORT", 8080, 0, 65_535),
     tls:

@@ -5,6 +5,7 @@ import { auditKinds } from "./auth/audit/methods.ts";
 import { jwksHandler } from "./auth/signing-keys/jwks.ts";
 import type { Context } from "./context.ts";
 import { BadRequestSchema, ErrorInfoSchema, RetryInfoSchema } from "./gen/google/rpc/error_details_pb.js";
+import { startWorkers, type Worker } from "./jobs/workers.ts";
 import { withCors } from "./listener/cors.ts";
 import { drainingError } from "./listener/draining.ts";
 import { createRpcHandler } from "./listener/handler.ts";
@@ -62,7 +63,10 @@ export function createServer(context: Context): Server {
   const clientAddress = createClientAddress(config);
   const answerJwks = jwksHandler(context.signingKeys, config.auth.signingKeyLeadMs);
   const handler = createRpcHandler({
-    routes: (router) => registerServices(router, context),
+    routes(router) {
+      if (config.role === "worker") context.health.routes(router);
+      else registerServices(router, context);
+    },
     interceptors: interceptorsOf(context),
     contextValues: (req) => createContextValues().set(clientAddressKey, clientAddress(req)),
     shutdownSignal: shutdown.signal,
@@ -80,10 +84,12 @@ export function createServer(context: Context): Server {
     logger,
     ...(context.tls && { tls: context.tls }),
   });
+  let workers: Worker | undefined;
   return {
     async start(prepare) {
       const address = await listener.listen({ host: config.host, port: config.port });
       await prepare?.(address);
+      if (config.role !== "api") workers = startWorkers(context);
       for (const service of ["", ...contractServices.map(({ typeName }) => typeName)])
         health.set(service, "SERVING");
       return address;
@@ -92,12 +98,14 @@ export function createServer(context: Context): Server {
       health.shutdown();
       shutdown.abort(drainingError());
       await listener.drain(config.limits.drainTimeoutMs);
+      await workers?.close();
       await context.close();
     },
     async destroy() {
       health.shutdown();
       shutdown.abort(drainingError());
       await listener.destroy();
+      await workers?.close();
       await context.close();
     },
   };

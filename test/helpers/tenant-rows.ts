@@ -74,6 +74,7 @@ export function tenantRows(tenant: string, slug: string, keyHash: Buffer): Recor
         hash: Buffer.alloc(32),
       },
     ],
+    webhook_events: [{ tenant_id: tenant, id, type: "function.created", data: "{}" }],
     event_keys: [
       {
         tenant_id: tenant,

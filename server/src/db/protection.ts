@@ -10,6 +10,7 @@ export const globalTables: readonly string[] = [
   "installation_secrets",
   "email_codes",
   "email_code_requests",
+  "leases",
   "schema_migrations",
   "schema_migrations_lock",
 ];

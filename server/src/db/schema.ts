@@ -21,6 +21,8 @@ export interface Database {
   events: EventsTable;
   event_keys: EventKeysTable;
   audit_entries: AuditEntriesTable;
+  leases: LeasesTable;
+  webhook_events: WebhookEventsTable;
 }
 
 /** Set by the database on insert, may be given. */
@@ -305,4 +307,22 @@ export interface AuditEntriesTable {
   details: ColumnType<JsonObject, string, never>;
   previous_hash: Fixed<Buffer>;
   hash: Fixed<Buffer>;
+}
+
+/** Work that one process of the installation does at a time. */
+export interface LeasesTable {
+  name: Fixed<string>;
+  holder: string;
+  /** Grows with every change of the holder. */
+  fence: string;
+  expires_at: Date;
+}
+
+/** What webhooks are to be told of. */
+export interface WebhookEventsTable {
+  tenant_id: Fixed<string>;
+  id: Fixed<string>;
+  type: Fixed<string>;
+  data: JSONColumnType<JsonObject, string, never>;
+  occurred_at: CreatedAt;
 }

@@ -8,6 +8,7 @@ import { uuidForm } from "./uuid.ts";
 declare const tenantMark: unique symbol;
 declare const lookupMark: unique symbol;
 declare const platformMark: unique symbol;
+declare const workerMark: unique symbol;
 
 /** A transaction in which one tenant's rows, and no others, can be read and written. Store functions take this. */
 export type TenantTransaction = Transaction<Database> & { readonly [tenantMark]: true };
@@ -17,6 +18,9 @@ export type LookupTransaction = Transaction<Database> & { readonly [lookupMark]:
 
 /** A transaction in which the rows of `tenants`, of all tenants, can be read and nothing else. */
 export type PlatformTransaction = Transaction<Database> & { readonly [platformMark]: true };
+
+/** A transaction in which the rows of queue tables, of all tenants, can be read, changed and deleted, and nothing else. */
+export type WorkerTransaction = Transaction<Database> & { readonly [workerMark]: true };
 
 /** How often a transaction is run in all, when it is rolled back for the sake of another. */
 export const transactionAttempts = 3;
@@ -96,6 +100,21 @@ export function withPlatform<T>(
   return transact(db, undefined, async (trx) => {
     await sql`select set_config('pulsewire.platform_admin', 'on', true)`.execute(trx);
     return fn(trx as PlatformTransaction);
+  });
+}
+
+/**
+ * Runs `fn` in a transaction of a worker: it sees the rows of queue tables (see `protectQueueTable`) of all tenants, to
+ * claim what is due. What it does to a tenant's own rows it does after `enter(tenantId)`, in the same transaction, with
+ * the danger that `withTenants` names. Runs and fails as `withTenant` does.
+ */
+export function withWorker<T>(
+  db: Kysely<Database>,
+  fn: (trx: WorkerTransaction, enter: (tenantId: string) => Promise<TenantTransaction>) => Promise<T>,
+): Promise<T> {
+  return transact(db, undefined, async (trx) => {
+    await sql`select set_config('pulsewire.worker', 'on', true)`.execute(trx);
+    return fn(trx as WorkerTransaction, (tenantId) => enterTenant(trx, tenantId));
   });
 }
 

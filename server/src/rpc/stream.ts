@@ -1,3 +1,5 @@
+import { PushStream } from "./push-stream.ts";
+
 interface StreamHooks<T> {
   /** Sees every message before it is handed on; may throw. */
   onMessage?: (message: T) => void;
@@ -7,8 +9,12 @@ interface StreamHooks<T> {
   onEnd?: (error?: unknown) => void;
 }
 
-/** Wraps a stream of messages; ends the source when the reader stops early. */
-export async function* wrapStream<T>(source: AsyncIterable<T>, hooks: StreamHooks<T>): AsyncGenerator<T> {
+/** Wraps a stream of messages; ends the source when the reader stops early. A pushed stream remains one. */
+export function wrapStream<T>(source: AsyncIterable<T>, hooks: StreamHooks<T>): AsyncIterable<T> {
+  return source instanceof PushStream ? source.tapped(hooks) : wrapIterable(source, hooks);
+}
+
+async function* wrapIterable<T>(source: AsyncIterable<T>, hooks: StreamHooks<T>): AsyncGenerator<T> {
   let failed: unknown;
   try {
     for await (const message of source) {

@@ -10,6 +10,7 @@ import * as platform from "./0008_platform.ts";
 import * as audit from "./0009_audit.ts";
 import * as idempotency from "./0011_idempotency.ts";
 import * as identityProviders from "./0013_identity_providers.ts";
+import * as jobs from "./0014_jobs.ts";
 
 /**
  * All migrations in order: listed, not found in a folder, so that they survive bundling. A released one is never
@@ -27,4 +28,5 @@ export const migrations: Readonly<Record<string, Migration>> = {
   "0009_audit": audit,
   "0011_idempotency": idempotency,
   "0013_identity_providers": identityProviders,
+  "0014_jobs": jobs,
 };

@@ -24,3 +24,17 @@ export async function protectTenantTable(
     grant ${sql.raw(privileges.join(", "))} on ${ref} to ${sql.raw(appRole)};
   `.execute(db);
 }
+
+/**
+ * Lets workers find and claim the rows of a tenant table across tenants, to be called after `protectTenantTable`: with
+ * `withWorker` they see them, change and delete them as far as the table grants it, and make none. For tables that are queues.
+ */
+export async function protectQueueTable(db: Kysely<unknown>, table: string): Promise<void> {
+  const ref = sql.table(table);
+  const working = sql`current_setting('pulsewire.worker', true) = 'on'`;
+  await sql`
+    create policy worker_reads on ${ref} for select using (${working});
+    create policy worker_changes on ${ref} for update using (${working}) with check (${working});
+    create policy worker_deletes on ${ref} for delete using (${working});
+  `.execute(db);
+}

@@ -1,0 +1,24 @@
+/** The background work of all domains, for processes whose role includes the worker. */
+import type { Context } from "../context.ts";
+
+/** Work that runs until it is closed. */
+export interface Worker {
+  /** Ends it in good order; work under way is finished or given back. */
+  close(): Promise<void>;
+}
+
+/** Starts one domain's work. */
+export type StartWorker = (context: Context) => Worker;
+
+/** Every domain's work, one line each. */
+const starts: readonly StartWorker[] = [];
+
+/** Starts the work of all domains. */
+export function startWorkers(context: Context): Worker {
+  const workers = starts.map((start) => start(context));
+  return {
+    async close() {
+      await Promise.all(workers.map((worker) => worker.close()));
+    },
+  };
+}
