@@ -320,6 +320,21 @@ create table signing_keys (
 );
 grant delete, insert, select, update on signing_keys to pulsewire_app;
 
+create table store_activity (
+  tenant_id uuid not null,
+  store_id uuid not null,
+  last_sample_at timestamp with time zone not null,
+  last_received_at timestamp with time zone not null,
+  constraint store_activity_pkey PRIMARY KEY (tenant_id, store_id),
+  constraint store_activity_tenant_id_store_id_fkey FOREIGN KEY (tenant_id, store_id) REFERENCES stores(tenant_id, id) ON DELETE CASCADE
+);
+alter table store_activity enable row level security;
+alter table store_activity force row level security;
+create policy tenant on store_activity as permissive for all
+  using (tenant_id = (NULLIF(current_setting('pulsewire.tenant_id'::text, true), ''::text))::uuid)
+  with check (tenant_id = (NULLIF(current_setting('pulsewire.tenant_id'::text, true), ''::text))::uuid);
+grant delete, insert, select, update on store_activity to pulsewire_app;
+
 create table stores (
   tenant_id uuid not null,
   id uuid not null,

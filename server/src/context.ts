@@ -34,6 +34,7 @@ import { type KeyRing, openKeyRing } from "./keyring.ts";
 import type { ListenerTls } from "./listener/port.ts";
 import { createMailer, type Mailer } from "./mail/mailer.ts";
 import { createSmtpTransport } from "./mail/smtp.ts";
+import { createActivity } from "./metrics/activity.ts";
 import { createSampleWriter, type SampleWriter } from "./metrics/write.ts";
 import { createHealth, type Health } from "./ops/health.ts";
 import type { Caller } from "./rpc/caller.ts";
@@ -138,6 +139,8 @@ export async function createContext(config: Config, logger: Logger): Promise<Con
   built.defer(rateWindows.close);
   const external = createExternalAuthenticator({ db, bus, config, logger, standings });
   built.defer(external.close);
+  const activity = createActivity(db, bus, logger);
+  built.defer(activity.close);
   let publicCaller: Caller | undefined;
   const context = {
     config,
@@ -166,7 +169,7 @@ export async function createContext(config: Config, logger: Logger): Promise<Con
       ),
     },
     events: createEventIngest(db, config.limits),
-    samples: createSampleWriter(db, config.limits),
+    samples: createSampleWriter(db, config.limits, activity),
     health: createHealth(),
     publicCaller: () => publicCaller,
     async findPublicTenant() {

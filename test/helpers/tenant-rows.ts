@@ -43,6 +43,7 @@ export function tenantRows(tenant: string, slug: string, keyHash: Buffer): Recor
       },
     ],
     stores: [{ tenant_id: tenant, id, name: "Store" }],
+    store_activity: [{ tenant_id: tenant, store_id: id, last_sample_at: now, last_received_at: now }],
     api_keys: [{ tenant_id: tenant, id, name: "Key", key_prefix: "pw_", key_hash: keyHash, created_by: id }],
     series: [{ tenant_id: tenant, id, store_id: id, name: "temperature", kind: "gauge" }],
     samples: [

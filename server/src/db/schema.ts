@@ -16,6 +16,7 @@ export interface Database {
   identity_providers: IdentityProvidersTable;
   external_identities: ExternalIdentitiesTable;
   stores: StoresTable;
+  store_activity: StoreActivityTable;
   series: SeriesTable;
   samples: SamplesTable;
   events: EventsTable;
@@ -232,6 +233,16 @@ export interface StoresTable {
   labels: Labels;
   created_at: CreatedAt;
   updated_at: Timestamp;
+}
+
+/** When a store was last heard from. */
+export interface StoreActivityTable {
+  tenant_id: Fixed<string>;
+  store_id: Fixed<string>;
+  /** Time of the latest sample, by the store's own clock. */
+  last_sample_at: Date;
+  /** When samples were last received. */
+  last_received_at: Date;
 }
 
 export interface SeriesTable {

@@ -109,11 +109,14 @@ export async function insertSamples(
     on conflict (tenant_id, series_id, ts) do update set value = excluded.value`.execute(trx);
 }
 
+/** Which series. Empty values do not narrow. */
 export interface SeriesQuery {
   readonly storeId: string;
   readonly name: string;
   readonly nameContains: string;
-  readonly labels: Record<string, string>;
+  readonly labels: Readonly<Record<string, string>>;
+  /** Only these; undefined does not narrow. */
+  readonly seriesIds?: readonly string[] | undefined;
 }
 
 /** Series by name, store and id, after the position `after` ([name, store id, id]). */
@@ -121,8 +124,8 @@ export function listSeries(
   trx: TenantTransaction,
   tenantId: string,
   query: SeriesQuery,
-  limit: number,
-  after: readonly string[] | undefined,
+  limit?: number,
+  after?: readonly string[],
 ): Promise<SeriesRow[]> {
   let select = trx
     .selectFrom("series")
@@ -130,8 +133,9 @@ export function listSeries(
     .where("tenant_id", "=", tenantId)
     .orderBy("name")
     .orderBy("store_id")
-    .orderBy("id")
-    .limit(limit);
+    .orderBy("id");
+  if (limit !== undefined) select = select.limit(limit);
+  if (query.seriesIds) select = select.where(sql<boolean>`id = any(${[...query.seriesIds]}::uuid[])`);
   if (query.storeId) select = select.where("store_id", "=", query.storeId);
   if (query.name) select = select.where("name", "=", query.name);
   if (query.nameContains) select = select.where(sql<boolean>`position(${query.nameContains} in name) > 0`);

@@ -4,6 +4,7 @@ import type { Config } from "../config.ts";
 import { GroupCommit } from "../db/group-commit.ts";
 import type { Database } from "../db/schema.ts";
 import { withTenant, withTenants } from "../db/tenant.ts";
+import type { Activity } from "./activity.ts";
 import type { SampleItem, SeriesKey } from "./samples.ts";
 import { existingStores, insertSamples, insertSeries } from "./store.ts";
 
@@ -25,7 +26,11 @@ export interface SampleWriter {
   commit(tenantId: string, items: readonly SampleItem[]): Promise<SampleResult[]>;
 }
 
-export function createSampleWriter(db: Kysely<Database>, limits: Config["limits"]): SampleWriter {
+export function createSampleWriter(
+  db: Kysely<Database>,
+  limits: Config["limits"],
+  activity: Activity,
+): SampleWriter {
   // Tenant and id of series that are in the table.
   const known = new LRUCache<string, true>({ max: limits.seriesCacheSize });
   const cacheKey = (tenantId: string, series: SeriesKey) => tenantId + series.id;
@@ -52,7 +57,14 @@ export function createSampleWriter(db: Kysely<Database>, limits: Config["limits"
         }
       });
       for (const { tenantId, rows } of submissions) {
-        for (const { series } of rows) known.set(cacheKey(tenantId, series), true);
+        for (const { series, timestampsMs } of rows) {
+          known.set(cacheKey(tenantId, series), true);
+          activity.note(
+            tenantId,
+            series.storeId,
+            timestampsMs.reduce((a, b) => Math.max(a, b)),
+          );
+        }
       }
     },
   });
