@@ -67,6 +67,52 @@ create policy tenant on audit_entries as permissive for all
   with check (tenant_id = (NULLIF(current_setting('pulsewire.tenant_id'::text, true), ''::text))::uuid);
 grant insert, select on audit_entries to pulsewire_app;
 
+create table deliveries (
+  tenant_id uuid not null,
+  id uuid not null,
+  receiver uuid not null,
+  channel text not null,
+  webhook_id uuid,
+  destination text not null,
+  message_id uuid not null,
+  event_type text not null,
+  payload json not null,
+  subject_ids text[] not null,
+  alert_rule_ids uuid[] not null,
+  happenings integer not null,
+  gathers boolean not null default false,
+  status text not null,
+  attempts jsonb not null default '[]'::jsonb,
+  attempt_count integer not null default 0,
+  due_at timestamp with time zone,
+  claim uuid,
+  created_at timestamp with time zone not null,
+  finished_at timestamp with time zone,
+  replay_of uuid,
+  test boolean not null default false,
+  constraint deliveries_channel_check CHECK ((channel = ANY (ARRAY['HTTP'::text, 'EMAIL'::text, 'WHATSAPP'::text]))),
+  constraint deliveries_check CHECK (((channel = 'HTTP'::text) = (webhook_id IS NOT NULL))),
+  constraint deliveries_check1 CHECK (((due_at IS NULL) = (status = ANY (ARRAY['DELIVERED'::text, 'FAILED'::text, 'DISCARDED'::text])))),
+  constraint deliveries_pkey PRIMARY KEY (tenant_id, id),
+  constraint deliveries_status_check CHECK ((status = ANY (ARRAY['PENDING'::text, 'RETRYING'::text, 'DELIVERED'::text, 'FAILED'::text, 'DISCARDED'::text]))),
+  constraint deliveries_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES tenants(id)
+);
+CREATE INDEX deliveries_due ON pulsewire.deliveries USING btree (tenant_id, receiver, due_at) WHERE (due_at IS NOT NULL);
+CREATE INDEX deliveries_of_receiver ON pulsewire.deliveries USING btree (tenant_id, receiver, id);
+alter table deliveries enable row level security;
+alter table deliveries force row level security;
+create policy tenant on deliveries as permissive for all
+  using (tenant_id = (NULLIF(current_setting('pulsewire.tenant_id'::text, true), ''::text))::uuid)
+  with check (tenant_id = (NULLIF(current_setting('pulsewire.tenant_id'::text, true), ''::text))::uuid);
+create policy worker_changes on deliveries as permissive for update
+  using (current_setting('pulsewire.worker'::text, true) = 'on'::text)
+  with check (current_setting('pulsewire.worker'::text, true) = 'on'::text);
+create policy worker_deletes on deliveries as permissive for delete
+  using (current_setting('pulsewire.worker'::text, true) = 'on'::text);
+create policy worker_reads on deliveries as permissive for select
+  using (current_setting('pulsewire.worker'::text, true) = 'on'::text);
+grant delete, insert, select, update on deliveries to pulsewire_app;
+
 create table email_code_requests (
   address bytea not null,
   requested_at timestamp with time zone[] not null,
@@ -420,6 +466,7 @@ create table webhook_events (
   type text not null,
   data json not null,
   occurred_at timestamp with time zone not null default now(),
+  targets jsonb,
   constraint webhook_events_pkey PRIMARY KEY (tenant_id, id),
   constraint webhook_events_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES tenants(id)
 );
@@ -436,6 +483,45 @@ create policy worker_deletes on webhook_events as permissive for delete
 create policy worker_reads on webhook_events as permissive for select
   using (current_setting('pulsewire.worker'::text, true) = 'on'::text);
 grant delete, insert, select, update on webhook_events to pulsewire_app;
+
+create table webhooks (
+  tenant_id uuid not null,
+  id uuid not null,
+  url text not null,
+  description text not null,
+  event_types text[] not null,
+  filter jsonb not null,
+  group_wait_ms integer not null,
+  enabled boolean not null,
+  disabled_reason text not null default ''::text,
+  disabled_at timestamp with time zone,
+  secret text not null,
+  previous_secret text,
+  previous_secret_expires_at timestamp with time zone,
+  last_success_at timestamp with time zone,
+  last_failure_at timestamp with time zone,
+  failing_since timestamp with time zone,
+  created_by uuid,
+  created_at timestamp with time zone not null default now(),
+  updated_at timestamp with time zone not null default now(),
+  version bigint not null default 1,
+  constraint webhooks_disabled_reason_check CHECK ((disabled_reason = ANY (ARRAY[''::text, 'BY_CALLER'::text, 'GONE'::text, 'FAILING'::text]))),
+  constraint webhooks_pkey PRIMARY KEY (tenant_id, id),
+  constraint webhooks_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES tenants(id)
+);
+alter table webhooks enable row level security;
+alter table webhooks force row level security;
+create policy tenant on webhooks as permissive for all
+  using (tenant_id = (NULLIF(current_setting('pulsewire.tenant_id'::text, true), ''::text))::uuid)
+  with check (tenant_id = (NULLIF(current_setting('pulsewire.tenant_id'::text, true), ''::text))::uuid);
+create policy worker_changes on webhooks as permissive for update
+  using (current_setting('pulsewire.worker'::text, true) = 'on'::text)
+  with check (current_setting('pulsewire.worker'::text, true) = 'on'::text);
+create policy worker_deletes on webhooks as permissive for delete
+  using (current_setting('pulsewire.worker'::text, true) = 'on'::text);
+create policy worker_reads on webhooks as permissive for select
+  using (current_setting('pulsewire.worker'::text, true) = 'on'::text);
+grant delete, insert, select, update on webhooks to pulsewire_app;
 
 CREATE OR REPLACE FUNCTION pulsewire.ensure_partitions(parent text, from_day date, to_day date)
  RETURNS integer

@@ -76,6 +76,38 @@ export function tenantRows(tenant: string, slug: string, keyHash: Buffer): Recor
       },
     ],
     webhook_events: [{ tenant_id: tenant, id, type: "function.created", data: "{}" }],
+    webhooks: [
+      {
+        tenant_id: tenant,
+        id,
+        url: "https://victim.example/hook",
+        description: "",
+        event_types: ["*"],
+        filter: {},
+        group_wait_ms: 0,
+        enabled: true,
+        secret: "sealed",
+      },
+    ],
+    deliveries: [
+      {
+        tenant_id: tenant,
+        id,
+        receiver: id,
+        channel: "HTTP",
+        webhook_id: id,
+        destination: "https://victim.example/hook",
+        message_id: id,
+        event_type: "function.created",
+        payload: "{}",
+        subject_ids: [],
+        alert_rule_ids: [],
+        happenings: 1,
+        status: "PENDING",
+        due_at: now,
+        created_at: now,
+      },
+    ],
     event_keys: [
       {
         tenant_id: tenant,

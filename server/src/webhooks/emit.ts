@@ -1,36 +1,96 @@
-import type { JsonObject } from "@bufbuild/protobuf";
+import { sql } from "kysely";
 import { newResourceId } from "../auth/ids.ts";
+import type { DeliveryTarget } from "../db/schema.ts";
 import type { TenantTransaction } from "../db/tenant.ts";
+import type { NotificationTarget } from "../gen/pulsewire/metrics/v1/alert_pb.js";
+import type { WebhookEventData, WebhookEventType } from "./event-types.ts";
 
-/** What webhooks can be told of (EventFlow's `function.*`; `alert.*` and `progress.completed` are ours). */
-export type WebhookEventType =
-  | "function.created"
-  | "function.updated"
-  | "function.deleted"
-  | "function.invoked"
-  | "function.failed"
-  | "alert.pending"
-  | "alert.firing"
-  | "alert.acknowledged"
-  | "alert.recovering"
-  | "alert.resolved"
-  | "progress.completed";
+export interface EmitOptions {
+  /** Targets of an alert rule: they get the event whatever they subscribed to. */
+  readonly targets?: readonly Pick<NotificationTarget, "target">[];
+}
 
 /**
- * Puts an event into the outbox, in the caller's transaction: it is sent if and only if that commits, to the endpoints that
- * ask for its type then. `data` is the event's body for the receiver, and holds no secrets. Returns the event's id, which
- * receivers see as `webhook-id`.
+ * Puts an event into the outbox, in the caller's transaction: it is sent if and only if that commits, to the webhooks that
+ * ask for its type then, and to `targets`. `data` is the event's body for the receiver, and holds no secrets; what filters
+ * and the delivery log need of it stands at {@link WebhookEventData}. Returns the event's id, which receivers see as
+ * `webhook-id`.
  */
-export async function emitWebhookEvent(
+export async function emitWebhookEvent<Type extends WebhookEventType>(
+  trx: TenantTransaction,
+  tenantId: string,
+  type: Type,
+  data: WebhookEventData[Type],
+  { targets = [] }: EmitOptions = {},
+): Promise<string> {
+  const id = newResourceId();
+  const told = targets.flatMap(({ target }) => deliveryTarget(target));
+  await trx
+    .insertInto("webhook_events")
+    .values({
+      tenant_id: tenantId,
+      id,
+      type,
+      data: JSON.stringify(data),
+      targets: told.length > 0 ? JSON.stringify(told) : null,
+    })
+    .execute();
+  return id;
+}
+
+/**
+ * The same for many events of one type, in one statement, which writes nothing while no webhook of the tenant asks for the
+ * type: for `event.processed`, of which there are many.
+ */
+export async function emitWebhookEvents<Type extends WebhookEventType>(
+  trx: TenantTransaction,
+  tenantId: string,
+  type: Type,
+  bodies: readonly WebhookEventData[Type][],
+): Promise<void> {
+  if (bodies.length === 0) return;
+  await sql`
+    insert into webhook_events (tenant_id, id, type, data)
+    select ${tenantId}::uuid, id, ${type}, data
+    from unnest(${bodies.map(newResourceId)}::uuid[], ${bodies.map((data) => JSON.stringify(data))}::json[])
+      as told (id, data)
+    where exists (
+      select from webhooks
+      where tenant_id = ${tenantId}::uuid and enabled and event_types && ${askingFor(type)}::text[]
+    )`.execute(trx);
+}
+
+/** Whether a webhook of the tenant asks for the type: to spare work on bodies that nobody would get. */
+export async function webhooksAskFor(
   trx: TenantTransaction,
   tenantId: string,
   type: WebhookEventType,
-  data: JsonObject,
-): Promise<string> {
-  const id = newResourceId();
-  await trx
-    .insertInto("webhook_events")
-    .values({ tenant_id: tenantId, id, type, data: JSON.stringify(data) })
-    .execute();
-  return id;
+): Promise<boolean> {
+  const found = await trx
+    .selectFrom("webhooks")
+    .select("id")
+    .where("tenant_id", "=", tenantId)
+    .where("enabled", "=", true)
+    .where(sql<boolean>`event_types && ${askingFor(type)}::text[]`)
+    .limit(1)
+    .executeTakeFirst();
+  return found !== undefined;
+}
+
+/** The entries of `event_types` that ask for a type. */
+export function askingFor(type: string): string[] {
+  return [type, `${type.split(".")[0]}.*`, "*"];
+}
+
+function deliveryTarget(target: NotificationTarget["target"]): DeliveryTarget[] {
+  switch (target.case) {
+    case "webhookId":
+      return [{ channel: "HTTP", to: target.value.toLowerCase() }];
+    case "email":
+      return [{ channel: "EMAIL", to: target.value }];
+    case "whatsapp":
+      return [{ channel: "WHATSAPP", to: target.value }];
+    default:
+      return [];
+  }
 }

@@ -12,6 +12,7 @@ import * as idempotency from "./0011_idempotency.ts";
 import * as identityProviders from "./0013_identity_providers.ts";
 import * as jobs from "./0014_jobs.ts";
 import * as storeActivity from "./0030_store_activity.ts";
+import * as webhooks from "./0045_webhooks.ts";
 
 /**
  * All migrations in order: listed, not found in a folder, so that they survive bundling. A released one is never
@@ -31,4 +32,5 @@ export const migrations: Readonly<Record<string, Migration>> = {
   "0013_identity_providers": identityProviders,
   "0014_jobs": jobs,
   "0030_store_activity": storeActivity,
+  "0045_webhooks": webhooks,
 };
