@@ -9,8 +9,11 @@ import { startWorkers, type Worker } from "./jobs/workers.ts";
 import { withCors } from "./listener/cors.ts";
 import { drainingError } from "./listener/draining.ts";
 import { createRpcHandler } from "./listener/handler.ts";
+import type { HttpRequest } from "./listener/http.ts";
 import { createListener, type ListenerAddress } from "./listener/port.ts";
 import { answerNotFound } from "./ops/not-found.ts";
+import { createCalls } from "./rest/calls.ts";
+import { createRestHandler } from "./rest/handler.ts";
 import { accessTable } from "./rpc/access.ts";
 import { auditCalls, auditRefusals } from "./rpc/audit.ts";
 import { authenticateInterceptor } from "./rpc/authenticate.ts";
@@ -62,19 +65,33 @@ export function createServer(context: Context): Server {
   const limits = { readMaxBytes: config.limits.maxMessageBytes };
   const clientAddress = createClientAddress(config);
   const answerJwks = jwksHandler(context.signingKeys, config.auth.signingKeyLeadMs);
+  const interceptors = interceptorsOf(context);
+  const contextValues = (req: HttpRequest) => createContextValues().set(clientAddressKey, clientAddress(req));
+  const registry = createRegistry(BadRequestSchema, ErrorInfoSchema, RetryInfoSchema);
+  const answers = config.role !== "worker";
+  const calls = createCalls(interceptors, shutdown.signal);
+  const answerRest = createRestHandler({
+    services: answers ? contractServices : [],
+    calls,
+    contextValues,
+    registry,
+    maxBodyBytes: limits.readMaxBytes,
+    logger,
+  });
   const handler = createRpcHandler({
     routes(router) {
-      if (config.role === "worker") context.health.routes(router);
-      else registerServices(router, context);
+      if (answers) registerServices(router, calls, context);
+      else context.health.routes(router);
     },
-    interceptors: interceptorsOf(context),
-    contextValues: (req) => createContextValues().set(clientAddressKey, clientAddress(req)),
+    interceptors,
+    contextValues,
     shutdownSignal: shutdown.signal,
     limits,
     amendError: explainProtocolError(limits),
-    registry: createRegistry(BadRequestSchema, ErrorInfoSchema, RetryInfoSchema),
+    registry,
     fallback(req, res) {
-      if (!health.answerHealth(req, res) && !answerJwks(req, res)) answerNotFound(req, res);
+      if (health.answerHealth(req, res) || answerJwks(req, res) || answerRest(req, res)) return;
+      answerNotFound(req, res);
     },
     logger,
   });

@@ -14,6 +14,7 @@ import { WebhooksService } from "./gen/pulsewire/webhooks/v1/webhooks_service_pb
 import { ingestionHandlers } from "./ingestion/handlers.ts";
 import { metricsHandlers } from "./metrics/handlers.ts";
 import { reflectionRoutes } from "./ops/reflection.ts";
+import type { CallRegistry } from "./rest/calls.ts";
 import { withRequestIds } from "./rpc/idempotency.ts";
 
 /** The six services of the contract. */
@@ -34,12 +35,15 @@ export const allServices: readonly DescService[] = [
   ServerReflectionV1Alpha,
 ];
 
-/** Registers all services; methods without a handler answer UNIMPLEMENTED. */
-export function registerServices(router: ConnectRouter, context: Context): void {
+/** Registers all services with the wires and for calls of REST; methods without a handler answer UNIMPLEMENTED. */
+export function registerServices(router: ConnectRouter, calls: CallRegistry, context: Context): void {
   const { config, db, keyring, logger } = context;
   const once = { db, logger, settings: config.idempotency };
-  const serve = <S extends DescService>(service: S, handlers: Partial<ServiceImpl<S>>) =>
-    router.service(service, withRequestIds(service, handlers, once, keyring));
+  const serve = <S extends DescService>(service: S, handlers: Partial<ServiceImpl<S>>) => {
+    const implementation = withRequestIds(service, handlers, once, keyring);
+    router.service(service, implementation);
+    calls.service(service, implementation);
+  };
   serve(AuthService, authHandlers(context));
   serve(IngestionService, ingestionHandlers(context));
   serve(MetricsService, metricsHandlers(context));

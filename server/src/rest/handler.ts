@@ -1,0 +1,165 @@
+/** REST on the one port: finds the binding, reads the request, calls the service and answers in the path's dialect. */
+import type { DescService, JsonObject, Registry } from "@bufbuild/protobuf";
+import { Code, ConnectError, type ContextValues } from "@connectrpc/connect";
+import type { Logger } from "pino";
+import { ErrorReason } from "../gen/pulsewire/common/v1/error_reason_pb.js";
+import type { HttpRequest, HttpResponse } from "../listener/http.ts";
+import { failure, toCallerError } from "../rpc/errors.ts";
+import { type Binding, bindingsOf } from "./bindings.ts";
+import { buildRequest } from "./build-request.ts";
+import type { Calls } from "./calls.ts";
+import { type Dialect, methodKey } from "./dialect.ts";
+import { dialectOf } from "./dialects/index.ts";
+import { HttpError } from "./http-error.ts";
+import { readJsonBody } from "./read-body.ts";
+import { createRouter } from "./router.ts";
+import { spell } from "./spell.ts";
+import { chooseForm, writeStream } from "./stream-answer.ts";
+import { writeAnswer } from "./write-answer.ts";
+
+export interface RestOptions {
+  readonly services: readonly DescService[];
+  readonly calls: Calls;
+  readonly contextValues: (req: HttpRequest) => ContextValues;
+  /** Types that may stand inside google.protobuf.Any. */
+  readonly registry: Registry;
+  readonly maxBodyBytes: number;
+  readonly logger: Logger;
+}
+
+/** Makes the handler: false for a path that is no REST path. Throws where two methods share a path. */
+export function createRestHandler(options: RestOptions): (req: HttpRequest, res: HttpResponse) => boolean {
+  const { services, logger } = options;
+  const router = createRouter(bindingsOf(services));
+
+  return (req, res) => {
+    const url = req.url ?? "/";
+    const [path = "/", search = ""] = url.split(/\?(.*)/s, 2);
+    let found: ReturnType<typeof router.find>;
+    try {
+      found = router.find(req.method === "HEAD" ? "GET" : (req.method ?? ""), path);
+    } catch (error) {
+      if (!(error instanceof URIError)) throw error;
+      refuse(req, res, new HttpError(400, `the path holds a broken % escape: ${path.slice(0, 200)}`), path);
+      return true;
+    }
+    if (!found) return false;
+    if ("allow" in found) {
+      const allow = [...found.allow, ...(found.allow.includes("GET") ? ["HEAD"] : []), "OPTIONS"].join(", ");
+      if (req.method === "OPTIONS") {
+        res.writeHead(204, { allow });
+        res.end();
+      } else {
+        refuse(
+          req,
+          res,
+          new HttpError(405, `${req.method} is not served here; use ${allow}`, { allow }),
+          path,
+        );
+      }
+      return true;
+    }
+    answer(options, req, res, found.binding, found.variables, path, new URLSearchParams(search)).catch(
+      (error: unknown) => {
+        logger.error({ err: error, path }, "a REST call ended without an answer");
+        refuse(req, res, failure(ErrorReason.INTERNAL, "internal error"), path);
+      },
+    );
+    return true;
+  };
+}
+
+async function answer(
+  options: RestOptions,
+  req: HttpRequest,
+  res: HttpResponse,
+  binding: Binding,
+  variables: Record<string, string>,
+  path: string,
+  query: URLSearchParams,
+): Promise<void> {
+  const { calls, contextValues, registry, maxBodyBytes } = options;
+  const dialect = dialectOf(path);
+  const gone = new AbortController();
+  res.on("close", () => gone.abort(new ConnectError("the client has gone", Code.Canceled)));
+  const instead = dialect.methods[methodKey(binding.method)]?.instead?.({ path, query });
+  const spoken = instead ? { ...binding, method: instead } : binding;
+  const { method } = spoken;
+  const call = {
+    requestMethod: req.method ?? "",
+    url: req.url ?? "",
+    header: headersOf(req),
+    contextValues: contextValues(req),
+    signal: gone.signal,
+  };
+  try {
+    const { message, json } = await readRequest().catch((error: unknown) =>
+      error instanceof HttpError ? Promise.reject(error) : calls.reject(method, error, call),
+    );
+    if (method.methodKind === "server_streaming") {
+      const lastEventId = req.headers["last-event-id"];
+      const resumed =
+        typeof lastEventId === "string" && lastEventId !== "" ? { ...message, cursor: lastEventId } : message;
+      const form = chooseForm(method, req.headers.accept);
+      const toJson = (each: object) => spell(method.output, each as never, dialect.spelling, registry);
+      await writeStream(req, res, calls.stream(method, resumed, call), form, {
+        method,
+        dialect,
+        path,
+        toJson,
+      });
+      return;
+    }
+    assertAcceptable(req.headers.accept);
+    const { message: output, header } = await calls.unary(method, message, call);
+    const spelled = spell(method.output, output, dialect.spelling, registry);
+    const shown = binding.responseBody === "" ? spelled : (spelled[binding.responseBody] as JsonObject);
+    const speak = dialect.methods[methodKey(method)]?.answer;
+    await writeAnswer(req, res, speak ? speak(shown, json) : dialect.answer(method, shown), header);
+  } catch (error) {
+    await refuse(req, res, error, path);
+  }
+
+  async function readRequest() {
+    const body = binding.body === "" ? undefined : await readJsonBody(req, maxBodyBytes);
+    return buildRequest(spoken, dialect, { path, query, variables, body }, registry);
+  }
+}
+
+/** Tells an error in the dialect of the path. */
+async function refuse(req: HttpRequest, res: HttpResponse, error: unknown, path: string): Promise<void> {
+  if (res.headersSent || res.destroyed) return;
+  const dialect: Dialect = dialectOf(path);
+  const shown = error instanceof HttpError ? error : toCallerError(error, "");
+  const header = shown instanceof ConnectError ? shown.metadata : new Headers();
+  if (shown instanceof ConnectError && shown.code === Code.Unauthenticated) {
+    header.set("www-authenticate", 'Bearer realm="pulsewire"');
+  }
+  await writeAnswer(req, res, dialect.failure(shown, path), header);
+}
+
+function assertAcceptable(accept: string | undefined): void {
+  if (accept === undefined || accept.trim() === "") return;
+  const types = accept.split(",").map((part) => part.split(";", 1)[0]?.trim().toLowerCase());
+  const readable = types.some(
+    (type) =>
+      type === "*/*" ||
+      type === "application/*" ||
+      type === "application/json" ||
+      type === "application/problem+json",
+  );
+  if (!readable)
+    throw new HttpError(
+      406,
+      `this call answers with application/json, which '${accept.slice(0, 100)}' does not accept`,
+    );
+}
+
+function headersOf(req: HttpRequest): Headers {
+  const headers = new Headers();
+  for (const [name, value] of Object.entries(req.headers)) {
+    if (value === undefined || name.startsWith(":")) continue;
+    headers.set(name, Array.isArray(value) ? value.join(", ") : value);
+  }
+  return headers;
+}
