@@ -1,6 +1,6 @@
 /** The composition root: builds every resource once, in order, and closes them in reverse. */
 import { readFile } from "node:fs/promises";
-import type { Kysely } from "kysely";
+import { type Kysely, sql } from "kysely";
 import type { Logger } from "pino";
 import { type AuditLog, createAuditLog } from "./auth/audit/log.ts";
 import { createEmailCodes, type EmailCodes } from "./auth/codes/codes.ts";
@@ -170,7 +170,10 @@ export async function createContext(config: Config, logger: Logger): Promise<Con
     },
     events: createEventIngest(db, config.limits),
     samples: createSampleWriter(db, config.limits, activity),
-    health: createHealth(),
+    health: createHealth([
+      { name: "postgres", critical: true, check: () => sql`select 1`.execute(db).then(() => "up") },
+      { name: "bus", critical: false, check: async () => (bus.connected ? "up" : "degraded") },
+    ]),
     publicCaller: () => publicCaller,
     async findPublicTenant() {
       const tenantSlug = config.publicTenant;

@@ -5,6 +5,8 @@ import {
   HealthCheckResponse_ServingStatus as Status,
 } from "../gen/grpc/health/v1/health_pb.js";
 import type { HttpRequest, HttpResponse } from "../listener/http.ts";
+import { type Component, createComponentReport } from "./components.ts";
+import { version } from "./version.ts";
 
 /** What the server says about its own health, over grpc.health.v1 and over plain HTTP. */
 export interface Health {
@@ -14,12 +16,18 @@ export interface Health {
   shutdown(): void;
   /** Registers grpc.health.v1.Health. */
   routes(router: ConnectRouter): void;
-  /** Answers `/readyz`, `/livez` and `/healthz`; false if the request is for something else. */
+  /**
+   * Answers the health paths of the five systems; false if the request is for something else:
+   * `/healthz` and `/readyz` (EventFlow, Kubernetes), `/livez`, `/health` (StorePulse), `/api/health`, `/api/ready` and
+   * `/api/live` (Event Processor).
+   */
   answerHealth(req: HttpRequest, res: HttpResponse): boolean;
 }
 
 /** Creates the health of a server that does not serve yet: call `set("", "SERVING")` when it does. */
-export function createHealth(): Health {
+export function createHealth(components: readonly Component[] = []): Health {
+  const startedAt = performance.now();
+  const report = createComponentReport(components);
   const statuses = new Map<string, Status>([["", Status.NOT_SERVING]]);
   const watchers = new Set<() => void>();
   let ended = false;
@@ -78,17 +86,77 @@ export function createHealth(): Health {
       });
     },
     answerHealth(req, res) {
-      const path = (req.url ?? "").split("?", 1)[0];
-      if (path !== "/readyz" && path !== "/livez" && path !== "/healthz") return false;
-      const ready = statuses.get("") === Status.SERVING;
-      if (req.method !== "GET" && req.method !== "HEAD") answer(req, res, 405, { status: "use GET" });
-      else if (path !== "/readyz") answer(req, res, 200, { status: "healthy" });
-      else if (ready) answer(req, res, 200, { status: "ready" });
-      else answer(req, res, 503, { status: "not ready", reason: ended ? "shutting down" : "starting" });
+      const probe = probes[(req.url ?? "").split("?", 1)[0] ?? ""];
+      if (!probe) return false;
+      if (req.method !== "GET" && req.method !== "HEAD") {
+        answer(req, res, 405, { status: "use GET" });
+        return true;
+      }
+      const serving = statuses.get("") === Status.SERVING;
+      void probe({ serving, ended, report, startedAt }).then(({ status, body }) =>
+        answer(req, res, status, body),
+      );
       return true;
     },
   };
 }
+
+interface Probed {
+  readonly serving: boolean;
+  readonly ended: boolean;
+  readonly report: ReturnType<typeof createComponentReport>;
+  readonly startedAt: number;
+}
+
+type Probe = (probed: Probed) => Promise<{ status: number; body: object }>;
+
+const live =
+  (body: object): Probe =>
+  async () => ({ status: 200, body });
+
+/** EventFlow's words. */
+const eventflowHealth: Probe = async ({ report }) => {
+  const { status } = await report();
+  return { status: status === "unhealthy" ? 503 : 200, body: { status } };
+};
+
+const eventflowReady: Probe = async ({ serving, ended }) =>
+  serving
+    ? { status: 200, body: { status: "ready" } }
+    : { status: 503, body: { status: "not ready", reason: ended ? "shutting down" : "starting" } };
+
+/** Event Processor's words. */
+const eventProcessorReady: Probe = async ({ serving }) => ({
+  status: serving ? 200 : 503,
+  body: { ready: serving },
+});
+
+const eventProcessorHealth: Probe = async ({ report, startedAt }) => {
+  const { status, components } = await report();
+  // Events lie in PostgreSQL here, and where there is no Redis the database carries its messages, too.
+  const { postgres = "up", bus = "up", ...others } = components;
+  const services = { mongodb: postgres, postgres, redis: bus, ...others };
+  return {
+    status: status === "unhealthy" ? 503 : 200,
+    body: {
+      status,
+      version,
+      uptime: Math.floor((performance.now() - startedAt) / 1_000),
+      timestamp: new Date().toISOString(),
+      services: Object.fromEntries(Object.entries(services).map(([name, each]) => [name, { status: each }])),
+    },
+  };
+};
+
+const probes: Readonly<Record<string, Probe>> = {
+  "/healthz": eventflowHealth,
+  "/readyz": eventflowReady,
+  "/livez": live({ status: "healthy" }),
+  "/health": eventProcessorHealth,
+  "/api/health": eventProcessorHealth,
+  "/api/ready": eventProcessorReady,
+  "/api/live": live({ live: true }),
+};
 
 function answer(req: HttpRequest, res: HttpResponse, status: number, body: object): void {
   const json = JSON.stringify(body);

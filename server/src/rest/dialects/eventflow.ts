@@ -4,7 +4,7 @@ import { FunctionStatusSchema } from "../../gen/pulsewire/functions/v1/function_
 import { type Dialect, plainAnswer, type RestRequest } from "../dialect.ts";
 import { HttpError } from "../http-error.ts";
 import { httpStatusOf } from "../http-status.ts";
-import { capitalWord, enumName } from "../words.ts";
+import { capitalWord } from "../words.ts";
 
 /** EventFlow (its API reference): snake_case, bare objects and arrays, errors as `{ error, message }`. */
 export const eventflow: Dialect = {
@@ -89,13 +89,9 @@ function pageOf(sent: JsonObject, { query }: RestRequest): JsonObject {
   const { page: _, limit: __, ...rest } = sent;
   const limit = Number(query.get("limit") ?? sent.page_size ?? allFunctions);
   const page = Number(query.get("page") ?? 1);
-  const statuses = (sent.statuses as JsonValue[] | undefined)?.map(
-    (each) => enumName(FunctionStatusSchema, each) ?? null,
-  );
   return {
     ...rest,
     pageSize: limit,
     ...(page > 1 && { skip: (page - 1) * limit }),
-    ...(statuses && { statuses }),
   };
 }

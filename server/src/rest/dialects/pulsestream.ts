@@ -79,6 +79,6 @@ export const pulsestream: Dialect = {
 
 /** The severity in PulseStream's words. */
 function eventOf(event: JsonObject | undefined): JsonObject {
-  const severity = enumName(SeveritySchema, event?.severity);
-  return severity === undefined ? (event ?? {}) : { ...event, severity };
+  if (event?.severity === undefined) return event ?? {};
+  return { ...event, severity: enumName(SeveritySchema, event.severity, "event.severity") };
 }

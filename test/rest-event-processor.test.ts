@@ -1,0 +1,206 @@
+/** Event Processor's documented calls. */
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+import { assertShape, objectOf, restClient } from "./helpers/rest.ts";
+import { startTestServer, type TestServer } from "./helpers/server.ts";
+import { startMailServer } from "./helpers/smtp.ts";
+
+const full = {
+  eventType: "user_signup",
+  userId: "user_abc123",
+  sessionId: "session_xyz789",
+  timestamp: "2024-01-30T12:34:56Z",
+  metadata: { source: "web", campaign: "summer_promo" },
+  payload: { referrer: "google.com", browser: "Chrome" },
+  priority: 1,
+  eventId: "evt_optional_custom_id",
+};
+const least = {
+  eventType: "click",
+  userId: "user_2",
+  sessionId: "session_2",
+  timestamp: "2024-01-30T12:35:00Z",
+};
+
+describe("Event Processor over REST", () => {
+  let server: TestServer;
+  let call: ReturnType<typeof restClient>;
+  let key: Record<string, string>;
+
+  before(async () => {
+    server = await startTestServer({ PULSEWIRE_PUBLIC_TENANT: "first" });
+    call = restClient(server.url);
+    key = { "x-api-key": server.tenant.apiKey };
+  });
+  after(() => server.stop());
+
+  const failed = (code: string) => ({ success: false, error: { code, message: "..." } });
+
+  test("POST /api/v1/events: 202 for a new event, 200 for a duplicate", async () => {
+    const first = await call("POST", "/api/v1/events", full, key);
+    assert.deepEqual(
+      [first.status, first.body],
+      [
+        202,
+        {
+          success: true,
+          data: {
+            eventId: "evt_optional_custom_id",
+            accepted: true,
+            duplicate: false,
+            message: "Event accepted for processing",
+          },
+        },
+      ],
+    );
+    const again = await call("POST", "/api/v1/events", full, key);
+    assert.deepEqual(
+      [again.status, again.body],
+      [
+        200,
+        {
+          success: true,
+          data: {
+            eventId: "evt_optional_custom_id",
+            accepted: false,
+            duplicate: true,
+            message: "Event already processed (duplicate)",
+          },
+        },
+      ],
+    );
+    const made = await call("POST", "/api/v1/events", least, key);
+    assert.equal(made.status, 202);
+    assert.ok((objectOf(made).data as { eventId: string }).eventId);
+  });
+
+  test("its errors", async () => {
+    const { eventType: _, ...untyped } = full;
+    for (const [body, headers, status, code] of [
+      [untyped, key, 400, "VALIDATION_ERROR"],
+      [{ ...full, priority: 11 }, key, 400, "VALIDATION_ERROR"],
+      [{ ...full, timestamp: "yesterday" }, key, 400, "VALIDATION_ERROR"],
+      [full, {}, 401, "MISSING_API_KEY"],
+      [untyped, {}, 401, "MISSING_API_KEY"],
+      [full, { "x-api-key": "evp_wrong" }, 401, "INVALID_API_KEY"],
+      [{ ...full, payload: { other: true } }, key, 409, "CONFLICT"],
+    ] as const) {
+      const answer = await call("POST", "/api/v1/events", body, headers);
+      assert.equal(answer.status, status, JSON.stringify(answer.body));
+      assertShape(answer.body, failed(code), false);
+      assert.equal((objectOf(answer).error as { code: string }).code, code);
+    }
+  });
+
+  test("POST /api/v1/events/batch", async () => {
+    const events = [
+      { ...least, eventId: "evt_1" },
+      { ...least, eventId: "evt_2" },
+    ];
+    const first = await call("POST", "/api/v1/events/batch", { events }, key);
+    assert.deepEqual(
+      [first.status, first.body],
+      [
+        202,
+        {
+          success: true,
+          data: {
+            accepted: 2,
+            duplicates: 0,
+            total: 2,
+            eventIds: ["evt_1", "evt_2"],
+            message: "Batch processed successfully",
+          },
+        },
+      ],
+    );
+    const again = await call("POST", "/api/v1/events/batch", { events }, key);
+    assert.equal((objectOf(again).data as { duplicates: number }).duplicates, 2);
+    const tooMany = { events: Array.from({ length: 1_001 }, () => least) };
+    for (const body of [{ events: [] }, tooMany, { events: [{ ...least, userId: "" }] }]) {
+      const refused = await call("POST", "/api/v1/events/batch", body, key);
+      assert.equal(refused.status, 400);
+      assertShape(refused.body, failed("VALIDATION_ERROR"), false);
+    }
+  });
+
+  test("e-mail codes, the token, an API key and who one is", async () => {
+    await using smtp = await startMailServer();
+    await using mailing = await startTestServer({
+      SMTP_URL: smtp.url,
+      PULSEWIRE_MAIL_FROM: "codes@pulsewire.example",
+    });
+    const own = restClient(mailing.url);
+    const requested = await own("POST", "/api/auth/request-code", { email: "user@example.com" });
+    assert.deepEqual(
+      [requested.status, requested.body],
+      [200, { success: true, data: { message: "Verification code sent to user@example.com" } }],
+    );
+    const code = await smtp.nextCode("user@example.com");
+    const wrong = await own("POST", "/api/auth/verify", {
+      email: "user@example.com",
+      code: code === "000000" ? "000001" : "000000",
+    });
+    assert.equal(wrong.status, 401);
+    assertShape(wrong.body, failed("INVALID_CODE"), false);
+    assert.equal((objectOf(wrong).error as { code: string }).code, "INVALID_CODE");
+    const verified = await own("POST", "/api/auth/verify", { email: "user@example.com", code });
+    assert.equal(verified.status, 200);
+    assertShape(verified.body, {
+      success: true,
+      data: { token: "eyJ…", user: { id: "uuid-here", email: "user@example.com", role: "USER" } },
+    });
+    const { token, user } = objectOf(verified).data as { token: string; user: { role: string } };
+    assert.equal(user.role, "USER");
+    const bearer = { authorization: `Bearer ${token}` };
+    const me = await own("GET", "/api/auth/me", undefined, bearer);
+    assert.equal(me.status, 200);
+    assertShape(me.body, {
+      success: true,
+      data: { id: "uuid-here", email: "user@example.com", role: "USER", createdAt: "2024-01-30T10:00:00Z" },
+    });
+    const made = await own("POST", "/api/auth/api-key", { name: "Production API Key" }, bearer);
+    assert.equal(made.status, 200);
+    assertShape(made.body, {
+      success: true,
+      data: { apiKey: "evp_…", message: "API key generated successfully" },
+    });
+    const { apiKey } = objectOf(made).data as { apiKey: string };
+    assert.match(apiKey, /^evp_/);
+    assert.equal((await own("POST", "/api/v1/events", full, { "x-api-key": apiKey })).status, 202);
+    for (const [body, status, errorCode] of [[{ email: "nobody" }, 400, "VALIDATION_ERROR"]] as const) {
+      const refused = await own("POST", "/api/auth/request-code", body);
+      assert.equal(refused.status, status);
+      assertShape(refused.body, failed(errorCode), false);
+    }
+    const malformed = await own("POST", "/api/auth/verify", { email: "user@example.com", code: "12" });
+    assert.equal((objectOf(malformed).error as { code: string }).code, "VALIDATION_ERROR");
+    for (const [method, path, body] of [
+      ["GET", "/api/auth/me", undefined],
+      ["POST", "/api/auth/api-key", { name: "x" }],
+    ] as const) {
+      const anonymous = await own(method, path, body);
+      assert.equal(anonymous.status, 401);
+      assert.equal((objectOf(anonymous).error as { code: string }).code, "UNAUTHORIZED");
+    }
+  });
+
+  test("health", async () => {
+    const health = await call("GET", "/api/health");
+    assert.equal(health.status, 200);
+    assertShape(
+      health.body,
+      {
+        status: "healthy",
+        version: "1.0.0",
+        uptime: 3600,
+        timestamp: "2024-01-30T12:34:56Z",
+        services: { mongodb: { status: "up" }, postgres: { status: "up" }, redis: { status: "up" } },
+      },
+      false,
+    );
+    assert.equal(objectOf(health).status, "healthy");
+    assert.deepEqual((await call("GET", "/api/ready")).body, { ready: true });
+    assert.deepEqual((await call("GET", "/api/live")).body, { live: true });
+  });
+});
