@@ -134,6 +134,38 @@ create table email_codes (
 CREATE INDEX email_codes_expiry ON pulsewire.email_codes USING btree (expires_at);
 grant delete, insert, select, update on email_codes to pulsewire_app;
 
+create table event_batches (
+  tenant_id uuid not null,
+  xid xid8 not null default pg_current_xact_id(),
+  first_id uuid not null,
+  last_id uuid not null,
+  events integer not null,
+  event_ids uuid[],
+  created_at timestamp with time zone not null default now(),
+  attempts smallint not null default 0,
+  next_attempt_at timestamp with time zone not null default now(),
+  claimed_by text,
+  claimed_until timestamp with time zone,
+  error text,
+  processed_at timestamp with time zone,
+  constraint event_batches_events_check CHECK ((events > 0)),
+  constraint event_batches_pkey PRIMARY KEY (tenant_id, xid, first_id)
+);
+CREATE INDEX event_batches_pending ON pulsewire.event_batches USING btree (tenant_id, xid) WHERE (processed_at IS NULL);
+alter table event_batches enable row level security;
+alter table event_batches force row level security;
+create policy tenant on event_batches as permissive for all
+  using (tenant_id = (NULLIF(current_setting('pulsewire.tenant_id'::text, true), ''::text))::uuid)
+  with check (tenant_id = (NULLIF(current_setting('pulsewire.tenant_id'::text, true), ''::text))::uuid);
+create policy worker_changes on event_batches as permissive for update
+  using (current_setting('pulsewire.worker'::text, true) = 'on'::text)
+  with check (current_setting('pulsewire.worker'::text, true) = 'on'::text);
+create policy worker_deletes on event_batches as permissive for delete
+  using (current_setting('pulsewire.worker'::text, true) = 'on'::text);
+create policy worker_reads on event_batches as permissive for select
+  using (current_setting('pulsewire.worker'::text, true) = 'on'::text);
+grant delete, insert, select, update on event_batches to pulsewire_app;
+
 create table event_keys (
   tenant_id uuid not null,
   key uuid not null,
@@ -160,6 +192,9 @@ create table events (
   priority smallint not null,
   occurred_at timestamp with time zone not null,
   body json not null,
+  metrics json,
+  source_service text,
+  batch xid8 not null default pg_current_xact_id(),
   constraint events_pkey PRIMARY KEY (tenant_id, id)
 ) partition by RANGE (id);
 alter table events enable row level security;
@@ -180,6 +215,9 @@ create table events_default partition of events (
   priority smallint not null,
   occurred_at timestamp with time zone not null,
   body json not null,
+  metrics json,
+  source_service text,
+  batch xid8 not null default pg_current_xact_id(),
   constraint events_default_pkey PRIMARY KEY (tenant_id, id)
 ) DEFAULT;
 alter table events_default enable row level security;

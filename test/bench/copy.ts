@@ -3,6 +3,9 @@ import { batchCopyText } from "./events.ts";
 import type { Caller, Workload } from "./workload.ts";
 
 const table = "bench_events";
+/** All but the number of the transaction, which the database fills in. */
+const columns =
+  "tenant_id, id, event_id, event_type, user_id, session_id, severity, priority, occurred_at, body, metrics, source_service";
 const tenantId = "00000000-0000-7000-8000-000000000000";
 
 /**
@@ -21,7 +24,9 @@ export async function copyWorkload(
     await client.connect();
     undo.defer(() => client.end());
     if (index === 0) {
-      await client.query(`drop table if exists ${table}; create table ${table} (like pulsewire.events)`);
+      await client.query(
+        `drop table if exists ${table}; create table ${table} (like pulsewire.events including defaults)`,
+      );
     }
     const rows = batchCopyText(tenantId, index, batchSize);
     callers.push(async () => {
@@ -38,7 +43,7 @@ function copyInto(client: Client, data: Buffer): Promise<void> {
   return new Promise((resolve, reject) => {
     let failure: Error | undefined;
     const copy = {
-      submit: (connection: Connection) => connection.query(`copy ${table} from stdin`),
+      submit: (connection: Connection) => connection.query(`copy ${table} (${columns}) from stdin`),
       handleCopyInResponse(connection: Connection & CopyConnection) {
         connection.sendCopyFromChunk(data);
         connection.endCopyFrom();

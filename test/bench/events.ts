@@ -73,6 +73,8 @@ export function batchCopyText(tenantId: string, seed: number, size: number): Ste
       row.priority,
       row.occurredAt.toISOString(),
       row.body,
+      row.metrics,
+      row.sourceService,
     ]
       .map(copyCell)
       .join("\t"),

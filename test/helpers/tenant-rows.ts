@@ -108,6 +108,7 @@ export function tenantRows(tenant: string, slug: string, keyHash: Buffer): Recor
         created_at: now,
       },
     ],
+    event_batches: [{ tenant_id: tenant, first_id: id, last_id: id, events: 1 }],
     event_keys: [
       {
         tenant_id: tenant,

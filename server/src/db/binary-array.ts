@@ -90,7 +90,7 @@ function textsOf(elementType: number, typicalBytes: number, values: readonly (st
 export const textArray = (values: readonly (string | null)[]): Buffer => textsOf(oid.text, 40, values);
 
 /** json[], of texts that are JSON. */
-export const jsonArray = (values: readonly string[]): Buffer => textsOf(oid.json, 600, values);
+export const jsonArray = (values: readonly (string | null)[]): Buffer => textsOf(oid.json, 600, values);
 
 /** bytea[], of bytes as Latin-1 texts. */
 export function byteaArray(values: readonly string[]): Buffer {

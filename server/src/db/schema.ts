@@ -21,6 +21,7 @@ export interface Database {
   samples: SamplesTable;
   events: EventsTable;
   event_keys: EventKeysTable;
+  event_batches: EventBatchesTable;
   audit_entries: AuditEntriesTable;
   leases: LeasesTable;
   webhook_events: WebhookEventsTable;
@@ -279,6 +280,34 @@ export interface EventsTable {
   priority: Fixed<number>;
   occurred_at: Fixed<Date>;
   body: ColumnType<unknown, string, never>;
+  /** The event's metrics by name; null where it has none. */
+  metrics: ColumnType<Record<string, number> | null, string | null | undefined, never>;
+  source_service: Fixed<string | null>;
+  /** The transaction that wrote the row, as a number: with it goes one row of `event_batches`. Set by the database. */
+  batch: ColumnType<string, never, never>;
+}
+
+/** Which events a transaction wrote, and how far their processing is. See ingestion/batches.ts. */
+export interface EventBatchesTable {
+  tenant_id: Fixed<string>;
+  /** The transaction that wrote the batch. Set by the database. */
+  xid: ColumnType<string, never, never>;
+  /** The ids of the batch lie between these, both included; those of other batches may, too. */
+  first_id: Fixed<string>;
+  last_id: Fixed<string>;
+  /** How many events the batch had when it was written. */
+  events: Fixed<number>;
+  /** Of a replay: these events and no others, which were written by other transactions. */
+  event_ids: Fixed<string[] | null>;
+  created_at: CreatedAt;
+  attempts: Generated<number>;
+  next_attempt_at: Timestamp;
+  /** The worker that is at it, and until when it is believed to live. */
+  claimed_by: string | null;
+  claimed_until: NullableTimestamp;
+  /** Why the last attempt failed. */
+  error: string | null;
+  processed_at: NullableTimestamp;
 }
 
 /** Recognises an event that is sent again. */

@@ -30,6 +30,9 @@ export interface EventRow {
   readonly severity: number;
   readonly priority: number;
   readonly occurredAt: Date;
+  /** The metrics as JSON. */
+  readonly metrics: string | null;
+  readonly sourceService: string | null;
   /** What is never searched, as JSON. */
   readonly body: string;
 }
@@ -51,7 +54,8 @@ export function eventToRow(event: Event, id: string, receivedAt: Date, skewMs: n
   const userId = event.userId || (typeof contextUser === "string" ? contextUser.slice(0, 200) : "");
   const severity = event.severity || Severity.INFO;
   const priority = event.priority || 1;
-  const body = JSON.stringify(bodyOf(event));
+  const fields = bodyOf(event);
+  const body = JSON.stringify(fields);
   const sentTime = event.timestamp ? `${event.timestamp.seconds}.${event.timestamp.nanos}` : "";
   // The sender's own time, not the corrected one: the correction differs when the event is sent again.
   const identity = JSON.stringify([event.eventType, userId, event.sessionId, severity, priority, sentTime]);
@@ -66,6 +70,8 @@ export function eventToRow(event: Event, id: string, receivedAt: Date, skewMs: n
     severity,
     priority,
     occurredAt: event.timestamp ? new Date(timestampMs(event.timestamp) + skewMs) : receivedAt,
+    metrics: fields.metrics ? JSON.stringify(fields.metrics) : null,
+    sourceService: event.source?.service || null,
     body,
   };
 }

@@ -10,6 +10,7 @@ import {
 import type { Submission } from "../db/group-commit.ts";
 import type { Database, EventsTable } from "../db/schema.ts";
 import { type TenantTransaction, withTenants } from "../db/tenant.ts";
+import { addBatch } from "./batches.ts";
 import type { EventRow } from "./event-row.ts";
 import { eventKey } from "./ids.ts";
 
@@ -88,15 +89,18 @@ async function insertRows(
 ): Promise<void> {
   await sql`/* kept as insert_events */
     insert into events
-      (tenant_id, id, event_id, event_type, user_id, session_id, severity, priority, occurred_at, body)
+      (tenant_id, id, event_id, event_type, user_id, session_id, severity, priority, occurred_at, body, metrics,
+        source_service)
     select ${tenantId}::uuid, t.*
     from unnest(
       ${uuidArray(column(rows, "id"))}::uuid[], ${textArray(column(rows, "eventId"))}::text[],
       ${textArray(column(rows, "eventType"))}::text[], ${textArray(column(rows, "userId"))}::text[],
       ${textArray(column(rows, "sessionId"))}::text[], ${int2Array(column(rows, "severity"))}::smallint[],
       ${int2Array(column(rows, "priority"))}::smallint[], ${timestampArray(column(rows, "occurredAt"))}::timestamptz[],
-      ${jsonArray(column(rows, "body"))}::json[]
+      ${jsonArray(column(rows, "body"))}::json[], ${jsonArray(column(rows, "metrics"))}::json[],
+      ${textArray(column(rows, "sourceService"))}::text[]
     ) as t`.execute(trx);
+  await addBatch(trx, tenantId, rows);
 }
 
 const column = <K extends keyof EventRow>(rows: readonly EventRow[], name: K): EventRow[K][] =>
@@ -165,7 +169,7 @@ export async function listEvents(
   if (query.sessionId) select = select.where("session_id", "=", query.sessionId);
   if (query.minSeverity > 0) select = select.where("severity", ">=", query.minSeverity);
   if (query.sourceService) {
-    select = select.where(sql<string>`body -> 'source' ->> 'service'`, "=", query.sourceService);
+    select = select.where("source_service", "=", query.sourceService);
   }
   return await select.execute();
 }

@@ -11,6 +11,7 @@ import * as audit from "./0009_audit.ts";
 import * as idempotency from "./0011_idempotency.ts";
 import * as identityProviders from "./0013_identity_providers.ts";
 import * as jobs from "./0014_jobs.ts";
+import * as eventBatches from "./0020_event_batches.ts";
 import * as storeActivity from "./0030_store_activity.ts";
 import * as webhooks from "./0045_webhooks.ts";
 
@@ -31,6 +32,7 @@ export const migrations: Readonly<Record<string, Migration>> = {
   "0011_idempotency": idempotency,
   "0013_identity_providers": identityProviders,
   "0014_jobs": jobs,
+  "0020_event_batches": eventBatches,
   "0030_store_activity": storeActivity,
   "0045_webhooks": webhooks,
 };

@@ -1,0 +1,30 @@
+/**
+ * The contract between those who write events and those who process, watch and export them:
+ *
+ * Every transaction that inserts into `events` also inserts, for each tenant, one row into `event_batches` with `addBatch`:
+ * the least and the greatest id and the number of the events that it really wrote. `events.batch` and `event_batches.xid` are
+ * the number of that transaction and are filled in by the column's default, also with COPY: neither is ever written by
+ * hand. So the events of a batch are those of its tenant between its two ids with its number in `batch`, although ids of
+ * flushes that run at the same time lie mixed; no index but the primary key is needed for that.
+ *
+ * `events.metrics` and `events.source_service` are filled in with the row: they are folded and filtered, and `body` is not
+ * read for that. Nothing else of a row is ever changed.
+ */
+import { sql } from "kysely";
+import type { TenantTransaction } from "../db/tenant.ts";
+
+/** Notes the events that this transaction has written for the tenant; not to be called for none. */
+export async function addBatch(
+  trx: TenantTransaction,
+  tenantId: string,
+  rows: readonly { readonly id: string }[],
+): Promise<void> {
+  let [first, last] = [rows[0]?.id ?? "", ""];
+  for (const { id } of rows) {
+    if (id < first) first = id;
+    if (id > last) last = id;
+  }
+  await sql`/* kept as insert_event_batch */
+    insert into event_batches (tenant_id, first_id, last_id, events)
+    values (${tenantId}, ${first}, ${last}, ${rows.length})`.execute(trx);
+}
