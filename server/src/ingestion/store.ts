@@ -48,6 +48,7 @@ async function insertEvents(
   tenantId: string,
   rows: readonly EventRow[],
 ): Promise<(row: EventRow) => EventResult> {
+  if (rows.length === 0) return neverAsked;
   const sorted = rows.toSorted((a, b) => (a.key < b.key ? -1 : a.key > b.key ? 1 : a.id < b.id ? -1 : 1));
   if ((await insertKeys(trx, tenantId, sorted)) === BigInt(rows.length)) {
     await insertRows(trx, tenantId, rows);
@@ -65,6 +66,10 @@ async function insertEvents(
     return { status: found.digest.toString("latin1") === digest ? "duplicate" : "conflict", firstId };
   };
 }
+
+const neverAsked = (): never => {
+  throw new Error("no event was given");
+};
 
 async function insertKeys(
   trx: TenantTransaction,
