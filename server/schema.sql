@@ -464,6 +464,72 @@ create policy tenant on tenants as permissive for all
   with check (id = (NULLIF(current_setting('pulsewire.tenant_id'::text, true), ''::text))::uuid);
 grant insert, select, update on tenants to pulsewire_app;
 
+create table usage_active (
+  tenant_id uuid not null,
+  day date not null,
+  id uuid not null,
+  constraint usage_active_pkey PRIMARY KEY (tenant_id, day, id)
+);
+alter table usage_active enable row level security;
+alter table usage_active force row level security;
+create policy tenant on usage_active as permissive for all
+  using (tenant_id = (NULLIF(current_setting('pulsewire.tenant_id'::text, true), ''::text))::uuid)
+  with check (tenant_id = (NULLIF(current_setting('pulsewire.tenant_id'::text, true), ''::text))::uuid);
+create policy worker_changes on usage_active as permissive for update
+  using (current_setting('pulsewire.worker'::text, true) = 'on'::text)
+  with check (current_setting('pulsewire.worker'::text, true) = 'on'::text);
+create policy worker_deletes on usage_active as permissive for delete
+  using (current_setting('pulsewire.worker'::text, true) = 'on'::text);
+create policy worker_reads on usage_active as permissive for select
+  using (current_setting('pulsewire.worker'::text, true) = 'on'::text);
+grant delete, insert, select on usage_active to pulsewire_app;
+
+create table usage_days (
+  tenant_id uuid not null,
+  day date not null,
+  events bigint not null default 0,
+  samples bigint not null default 0,
+  active_stores bigint not null default 0,
+  active_series bigint not null default 0,
+  invocations bigint not null default 0,
+  calls bigint not null default 0,
+  cost_micros double precision not null default 0,
+  constraint usage_days_pkey PRIMARY KEY (tenant_id, day),
+  constraint usage_days_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES tenants(id)
+);
+alter table usage_days enable row level security;
+alter table usage_days force row level security;
+create policy tenant on usage_days as permissive for all
+  using (tenant_id = (NULLIF(current_setting('pulsewire.tenant_id'::text, true), ''::text))::uuid)
+  with check (tenant_id = (NULLIF(current_setting('pulsewire.tenant_id'::text, true), ''::text))::uuid);
+grant delete, insert, select, update on usage_days to pulsewire_app;
+
+create table usage_increments (
+  tenant_id uuid not null,
+  id uuid not null,
+  day date not null default ((now() AT TIME ZONE 'utc'::text))::date,
+  events bigint not null default 0,
+  samples bigint not null default 0,
+  active_stores bigint not null default 0,
+  active_series bigint not null default 0,
+  invocations bigint not null default 0,
+  calls bigint not null default 0,
+  constraint usage_increments_pkey PRIMARY KEY (tenant_id, id)
+);
+alter table usage_increments enable row level security;
+alter table usage_increments force row level security;
+create policy tenant on usage_increments as permissive for all
+  using (tenant_id = (NULLIF(current_setting('pulsewire.tenant_id'::text, true), ''::text))::uuid)
+  with check (tenant_id = (NULLIF(current_setting('pulsewire.tenant_id'::text, true), ''::text))::uuid);
+create policy worker_changes on usage_increments as permissive for update
+  using (current_setting('pulsewire.worker'::text, true) = 'on'::text)
+  with check (current_setting('pulsewire.worker'::text, true) = 'on'::text);
+create policy worker_deletes on usage_increments as permissive for delete
+  using (current_setting('pulsewire.worker'::text, true) = 'on'::text);
+create policy worker_reads on usage_increments as permissive for select
+  using (current_setting('pulsewire.worker'::text, true) = 'on'::text);
+grant delete, insert, select on usage_increments to pulsewire_app;
+
 create table users (
   tenant_id uuid not null,
   id uuid not null,

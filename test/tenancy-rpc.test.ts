@@ -186,6 +186,19 @@ function reasonOf({ error }: Answer): string | undefined {
   return error && (error.findDetails(ErrorInfoSchema)[0]?.reason ?? Code[error.code]);
 }
 
+/** The victim's own calls are counted a little later, and so is no change by others. */
+async function usageIsFolded(): Promise<void> {
+  await server.context.usage.flush();
+  for (const end = Date.now() + 10_000; ; await sleep(50)) {
+    const { rowCount } = await server.database.superuser.query(
+      "select from usage_increments where tenant_id = $1",
+      [victim.tenant.tenantId],
+    );
+    if (rowCount === 0) return;
+    assert.ok(Date.now() < end, "the usage was not folded");
+  }
+}
+
 /** The victim's own use of its key, which is written a little later, is no change by others. */
 async function keyUseIsWritten(): Promise<void> {
   for (const end = Date.now() + 10_000; ; await sleep(20)) {
@@ -212,6 +225,7 @@ describe("with the victim's ids", () => {
   before(async () => {
     for (const method of methods) await positionsAt(method);
     await keyUseIsWritten();
+    await usageIsFolded();
     secrets = await secretsOf(server.database.superuser, victim.tenant.tenantId, mark);
     entryBefore = await lastEntry(server.database.superuser, victim.tenant.tenantId);
     rowsBefore = await digests(server.database.superuser, victim.tenant.tenantId, entryBefore);

@@ -3,6 +3,7 @@
  * the environment. Names of the five systems are kept where they exist; new ones begin with `PULSEWIRE_`.
  */
 import { resolve } from "node:path";
+import { type Prices, readPrices } from "./metrics/usage/prices.ts";
 import type { ForwardedHeader } from "./rpc/client-address.ts";
 import {
   ConfigError,
@@ -41,6 +42,8 @@ export const settingNames = [
   "PULSEWIRE_REGISTRATION",
   "PULSEWIRE_PLATFORM_ADMINS",
   "PULSEWIRE_TENANT_LIMITS",
+  "TENANT_LIMITS_CHECK_INTERVAL",
+  "PULSEWIRE_PRICES",
   "PULSEWIRE_ACCESS_TOKEN_TTL",
   "PULSEWIRE_REFRESH_TOKEN_TTL",
   "PULSEWIRE_LOGIN_LOCK",
@@ -111,6 +114,12 @@ export interface Config {
   readonly platformAdmins: ReadonlySet<string>;
   /** Limits of tenants for which none is set, by the names of TenantLimits; 0: without limit, the default of all. */
   readonly tenantLimits: TenantLimitDefaults;
+  readonly usage: {
+    /** How often a process reads what a tenant with limits used, beside what it hears of others, milliseconds. Default 1 hour. */
+    readonly checkIntervalMs: number;
+    /** What cost is reckoned by. Default: nothing costs anything. */
+    readonly prices: Prices;
+  };
   /** 32 bytes each: the first encrypts the secrets that the database keeps, all decrypt them. Default: none with an
    * outside database; with the embedded one, a key that is made in the data folder. */
   readonly keyEncryptionKeys: readonly Buffer[];
@@ -276,6 +285,10 @@ export function envToConfig(env: Settings): Config {
     registrationOpen: oneOf(env, "PULSEWIRE_REGISTRATION", ["open", "closed"]) !== "closed",
     platformAdmins: platformAdmins(env.PULSEWIRE_PLATFORM_ADMINS),
     tenantLimits: tenantLimits(env.PULSEWIRE_TENANT_LIMITS),
+    usage: {
+      checkIntervalMs: integer(env, "TENANT_LIMITS_CHECK_INTERVAL", 3_600, 1, 86_400) * 1_000,
+      prices: readPrices(env.PULSEWIRE_PRICES),
+    },
     keyEncryptionKeys: env.PULSEWIRE_KEY_ENCRYPTION_KEY
       ? encryptionKeys(env.PULSEWIRE_KEY_ENCRYPTION_KEY)
       : [],

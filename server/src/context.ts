@@ -35,6 +35,7 @@ import type { ListenerTls } from "./listener/port.ts";
 import { createMailer, type Mailer } from "./mail/mailer.ts";
 import { createSmtpTransport } from "./mail/smtp.ts";
 import { createActivity } from "./metrics/activity.ts";
+import { createUsage, type Usage } from "./metrics/usage/usage.ts";
 import { createSampleWriter, type SampleWriter } from "./metrics/write.ts";
 import { createHealth, type Health } from "./ops/health.ts";
 import type { Caller } from "./rpc/caller.ts";
@@ -64,6 +65,8 @@ export interface Context {
   readonly auditLog: AuditLog;
   /** Whether tenants are open, and their limits. */
   readonly tenantSettings: TenantSettingsCache;
+  /** What tenants use and may use. */
+  readonly usage: Usage;
   /** API keys that were seen lately. */
   readonly knownKeys: KnownKeys;
   /** Counts calls for rate limits. */
@@ -126,6 +129,8 @@ export async function createContext(config: Config, logger: Logger): Promise<Con
   built.defer(sweepSecrets(db, logger));
   const tenantSettings = createTenantSettings(db, bus, config);
   built.defer(tenantSettings.close);
+  const usage = createUsage(db, bus, tenantSettings, config, logger);
+  built.defer(usage.close);
   const auditLog = createAuditLog(db, logger);
   built.defer(auditLog.close);
   const knownKeys = createKnownKeys(bus, limits);
@@ -158,6 +163,7 @@ export async function createContext(config: Config, logger: Logger): Promise<Con
     signingKeys,
     auditLog,
     tenantSettings,
+    usage,
     knownKeys,
     rateWindows,
     credentials: {
@@ -168,8 +174,8 @@ export async function createContext(config: Config, logger: Logger): Promise<Con
         external,
       ),
     },
-    events: createEventIngest(db, config.limits),
-    samples: createSampleWriter(db, config.limits, activity),
+    events: createEventIngest(db, config.limits, usage),
+    samples: createSampleWriter(db, config.limits, activity, usage),
     health: createHealth([
       { name: "postgres", critical: true, check: () => sql`select 1`.execute(db).then(() => "up") },
       { name: "bus", critical: false, check: async () => (bus.connected ? "up" : "degraded") },

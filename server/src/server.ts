@@ -11,6 +11,7 @@ import { drainingError } from "./listener/draining.ts";
 import { createRpcHandler } from "./listener/handler.ts";
 import type { HttpRequest } from "./listener/http.ts";
 import { createListener, type ListenerAddress } from "./listener/port.ts";
+import { countCallsInterceptor } from "./metrics/usage/usage.ts";
 import { answerNotFound } from "./ops/not-found.ts";
 import { createCalls } from "./rest/calls.ts";
 import { createRestHandler } from "./rest/handler.ts";
@@ -41,7 +42,7 @@ export interface Server {
 
 /** The interceptors of every call, outermost first. */
 export function interceptorsOf(context: Context): Interceptor[] {
-  const { config, logger, credentials, publicCaller, rateWindows, tenantSettings, auditLog } = context;
+  const { config, logger, credentials, publicCaller, rateWindows, tenantSettings, auditLog, usage } = context;
   const rules = accessTable(allServices);
   const audited = auditKinds(contractServices);
   return [
@@ -54,6 +55,7 @@ export function interceptorsOf(context: Context): Interceptor[] {
     limitCallerInterceptor(rateWindows, tenantSettings),
     authorizeInterceptor(rules, publicCaller),
     suspensionInterceptor(tenantSettings),
+    countCallsInterceptor(usage),
     validateInterceptor,
     auditCalls(auditLog, audited),
   ];

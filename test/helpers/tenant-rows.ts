@@ -75,6 +75,9 @@ export function tenantRows(tenant: string, slug: string, keyHash: Buffer): Recor
         hash: Buffer.alloc(32),
       },
     ],
+    usage_days: [{ tenant_id: tenant, day: now }],
+    usage_increments: [{ tenant_id: tenant, id, events: 1 }],
+    usage_active: [{ tenant_id: tenant, day: now, id }],
     webhook_events: [{ tenant_id: tenant, id, type: "function.created", data: "{}" }],
     webhooks: [
       {

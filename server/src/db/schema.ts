@@ -25,6 +25,9 @@ export interface Database {
   audit_entries: AuditEntriesTable;
   leases: LeasesTable;
   webhook_events: WebhookEventsTable;
+  usage_days: UsageDaysTable;
+  usage_increments: UsageIncrementsTable;
+  usage_active: UsageActiveTable;
   webhooks: WebhooksTable;
   deliveries: DeliveriesTable;
 }
@@ -358,6 +361,37 @@ export interface LeasesTable {
   /** Grows with every change of the holder. */
   fence: string;
   expires_at: Date;
+}
+
+interface UsageCounters {
+  events: Generated<bigint>;
+  samples: Generated<bigint>;
+  active_stores: Generated<bigint>;
+  active_series: Generated<bigint>;
+  invocations: Generated<bigint>;
+  calls: Generated<bigint>;
+}
+
+/** What a tenant used on a day, UTC, by when it was received. */
+export interface UsageDaysTable extends UsageCounters {
+  tenant_id: Fixed<string>;
+  day: Fixed<string>;
+  cost_micros: Generated<number>;
+}
+
+/** What is not yet in `usage_days`. */
+export interface UsageIncrementsTable extends UsageCounters {
+  tenant_id: Fixed<string>;
+  id: Fixed<string>;
+  day: ColumnType<string, string | undefined, never>;
+}
+
+/** Stores and series that were heard from on a day. */
+export interface UsageActiveTable {
+  tenant_id: Fixed<string>;
+  day: Fixed<string>;
+  /** Of the store or the series. */
+  id: Fixed<string>;
 }
 
 /** What webhooks are to be told of. */

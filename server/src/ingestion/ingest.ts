@@ -12,6 +12,7 @@ import {
   OutcomeStatus,
 } from "../gen/pulsewire/common/v1/outcome_pb.js";
 import { type Event, EventSchema } from "../gen/pulsewire/ingestion/v1/event_pb.js";
+import type { Usage } from "../metrics/usage/usage.ts";
 import type { FieldViolation } from "../rpc/errors.ts";
 import { violationsOf } from "../rpc/validate.ts";
 import { type EventRow, eventToRow } from "./event-row.ts";
@@ -34,7 +35,7 @@ export interface InvalidEvent {
 export interface EventIngest {
   /** The events that break a rule of the contract or a limit, with their clocks corrected by `skewMs`. */
   check(events: readonly Event[], skewMs: number): InvalidEvent[];
-  /** Commits valid events; one result for each, after the commit. Throws OVERLOADED. */
+  /** Commits valid events; one result for each, after the commit. Throws OVERLOADED and TENANT_LIMIT. */
   commit(
     tenantId: string,
     events: readonly Event[],
@@ -43,7 +44,7 @@ export interface EventIngest {
   ): Promise<EventResult[]>;
 }
 
-export function createEventIngest(db: Kysely<Database>, limits: Config["limits"]): EventIngest {
+export function createEventIngest(db: Kysely<Database>, limits: Config["limits"], usage: Usage): EventIngest {
   const nextId = createEventIds();
   const commits = new GroupCommit<EventRow, EventResult>({
     flush: (submissions) => flushEvents(db, submissions),
@@ -58,9 +59,16 @@ export function createEventIngest(db: Kysely<Database>, limits: Config["limits"]
         return violations.length > 0 ? [{ index, violations }] : [];
       }),
     commit: (tenantId, events, receivedAt, skewMs) =>
-      commits.submit(
+      usage.spend(
         tenantId,
-        events.map((event) => eventToRow(event, nextId(), receivedAt, skewMs)),
+        "events",
+        events.length,
+        () =>
+          commits.submit(
+            tenantId,
+            events.map((event) => eventToRow(event, nextId(), receivedAt, skewMs)),
+          ),
+        (results) => results.filter(({ status }) => status === "accepted").length,
       ),
   };
 }

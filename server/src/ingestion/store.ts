@@ -10,6 +10,7 @@ import {
 import type { Submission } from "../db/group-commit.ts";
 import type { Database, EventsTable } from "../db/schema.ts";
 import { type TenantTransaction, withTenants } from "../db/tenant.ts";
+import { countUsage } from "../metrics/usage/count.ts";
 import { addBatch } from "./batches.ts";
 import type { EventRow } from "./event-row.ts";
 import { eventKey } from "./ids.ts";
@@ -38,6 +39,8 @@ export async function flushEvents(
         calls.flatMap(({ rows }) => rows),
       );
       for (const call of calls) call.results = call.rows.map(resultOf);
+      const accepted = calls.flatMap(({ results }) => results).filter(({ status }) => status === "accepted");
+      await countUsage(trx, tenantId, { events: accepted.length });
     }
   });
 }

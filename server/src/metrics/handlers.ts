@@ -16,16 +16,16 @@ import { answerQuery } from "./answer-query.ts";
 import { answerWrite } from "./answer-write.ts";
 import { defaultExpectedIntervalMs, seriesMessage, storeMessage } from "./messages.ts";
 import * as store from "./store.ts";
+import { usageHandlers } from "./usage/handlers.ts";
 
 const defaultPageSize = 100;
 
 /** MetricsService as far as it is built; other methods answer UNIMPLEMENTED. */
-export function metricsHandlers({
-  config,
-  db,
-  samples,
-}: Context): Partial<ServiceImpl<typeof MetricsService>> {
+export function metricsHandlers(context: Context): Partial<ServiceImpl<typeof MetricsService>> {
+  const { config, db, samples } = context;
   return {
+    ...usageHandlers(context),
+
     writeSamples: (request, context) => answerWrite(samples, config.limits, callerOf(context), request),
 
     async querySamples(request, context) {

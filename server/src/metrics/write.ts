@@ -7,6 +7,8 @@ import { withTenant, withTenants } from "../db/tenant.ts";
 import type { Activity } from "./activity.ts";
 import type { SampleItem, SeriesKey } from "./samples.ts";
 import { existingStores, insertSamples, insertSeries } from "./store.ts";
+import { countUsage } from "./usage/count.ts";
+import type { Usage } from "./usage/usage.ts";
 
 /** Rows of one transaction: enough to share the commit, few enough to keep its callers waiting only shortly. */
 const maxRowsPerFlush = 10_000;
@@ -22,7 +24,7 @@ export interface SampleResult {
 export interface SampleWriter {
   /** Which of the items' stores are not in the tenant. Costs a query only for series that were not written before. */
   unknownStores(tenantId: string, items: readonly SampleItem[]): Promise<Set<string>>;
-  /** One result for each item, after the commit. The stores must be known. Throws OVERLOADED. */
+  /** One result for each item, after the commit. The stores must be known. Throws OVERLOADED and TENANT_LIMIT. */
   commit(tenantId: string, items: readonly SampleItem[]): Promise<SampleResult[]>;
 }
 
@@ -30,6 +32,7 @@ export function createSampleWriter(
   db: Kysely<Database>,
   limits: Config["limits"],
   activity: Activity,
+  usage: Usage,
 ): SampleWriter {
   // Tenant and id of series that are in the table.
   const known = new LRUCache<string, true>({ max: limits.seriesCacheSize });
@@ -52,6 +55,7 @@ export function createSampleWriter(
           const items = calls.flatMap(({ rows }) => rows);
           const made = await insertSeries(trx, tenantId, unseen(tenantId, items));
           await insertSamples(trx, tenantId, items);
+          await countUsage(trx, tenantId, { samples: samplesIn(items) });
           for (const call of calls)
             call.results = call.rows.map(({ series }) => ({ newSeries: made.delete(series.id) }));
         }
@@ -59,6 +63,7 @@ export function createSampleWriter(
       for (const { tenantId, rows } of submissions) {
         for (const { series, timestampsMs } of rows) {
           known.set(cacheKey(tenantId, series), true);
+          usage.noteSeries(tenantId, series.storeId, series.id);
           activity.note(
             tenantId,
             series.storeId,
@@ -75,6 +80,11 @@ export function createSampleWriter(
       if (ids.size === 0) return ids;
       return ids.difference(await withTenant(db, tenantId, (trx) => existingStores(trx, tenantId, [...ids])));
     },
-    commit: (tenantId, items) => commits.submit(tenantId, items),
+    commit: (tenantId, items) =>
+      usage.spend(tenantId, "samples", samplesIn(items), () => commits.submit(tenantId, items)),
   };
+}
+
+function samplesIn(items: readonly SampleItem[]): number {
+  return items.reduce((sum, { values }) => sum + values.length, 0);
 }

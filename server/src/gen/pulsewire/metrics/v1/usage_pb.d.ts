@@ -47,7 +47,7 @@ export declare const GetUsageRequestSchema: GenMessage<GetUsageRequest>;
  */
 export declare type GetUsageResponse = Message<"pulsewire.metrics.v1.GetUsageResponse"> & {
   /**
-   * The days, newest first.
+   * The days on which anything was used, newest first. What was received on a day, UTC, counts for it.
    *
    * @generated from field: repeated pulsewire.metrics.v1.DailyUsage days = 1;
    */
@@ -61,11 +61,18 @@ export declare type GetUsageResponse = Message<"pulsewire.metrics.v1.GetUsageRes
   limits: LimitUsage[];
 
   /**
-   * When this was true.
+   * When this was true. Events, samples and invocations are counted with their commit, the others within two seconds.
    *
    * @generated from field: google.protobuf.Timestamp computed_at = 3;
    */
   computedAt?: Timestamp | undefined;
+
+  /**
+   * The tenant.
+   *
+   * @generated from field: string tenant_id = 4;
+   */
+  tenantId: string;
 };
 
 /**
