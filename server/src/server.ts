@@ -1,6 +1,6 @@
 /** The server's life: create, start, drain, destroy. */
 import { createRegistry } from "@bufbuild/protobuf";
-import { createContextValues, type Interceptor } from "@connectrpc/connect";
+import { type ContextValues, createContextValues, type Interceptor } from "@connectrpc/connect";
 import { auditKinds } from "./auth/audit/methods.ts";
 import { jwksHandler } from "./auth/signing-keys/jwks.ts";
 import type { Context } from "./context.ts";
@@ -9,7 +9,7 @@ import { startWorkers, type Worker } from "./jobs/workers.ts";
 import { withCors } from "./listener/cors.ts";
 import { drainingError } from "./listener/draining.ts";
 import { createRpcHandler } from "./listener/handler.ts";
-import type { HttpRequest } from "./listener/http.ts";
+import type { Peer } from "./listener/lean/path.ts";
 import { createListener, type ListenerAddress } from "./listener/port.ts";
 import { countCallsInterceptor } from "./metrics/usage/usage.ts";
 import { answerNotFound } from "./ops/not-found.ts";
@@ -68,25 +68,30 @@ export function createServer(context: Context): Server {
   const clientAddress = createClientAddress(config);
   const answerJwks = jwksHandler(context.signingKeys, config.auth.signingKeyLeadMs);
   const interceptors = interceptorsOf(context);
-  const contextValues = (req: HttpRequest) => createContextValues().set(clientAddressKey, clientAddress(req));
+  const prepare = (values: ContextValues, peer: Peer) =>
+    void values.set(clientAddressKey, clientAddress(peer));
   const registry = createRegistry(BadRequestSchema, ErrorInfoSchema, RetryInfoSchema);
   const answers = config.role !== "worker";
   const calls = createCalls(interceptors, shutdown.signal);
   const answerRest = createRestHandler({
     services: answers ? contractServices : [],
     calls,
-    contextValues,
+    contextValues(req) {
+      const values = createContextValues();
+      prepare(values, req);
+      return values;
+    },
     registry,
     maxBodyBytes: limits.readMaxBytes,
     logger,
   });
-  const handler = createRpcHandler({
+  const { handler, lean } = createRpcHandler({
     routes(router) {
       if (answers) registerServices(router, calls, context);
       else context.health.routes(router);
     },
     interceptors,
-    contextValues,
+    prepare,
     shutdownSignal: shutdown.signal,
     limits,
     amendError: explainProtocolError(limits),
@@ -99,6 +104,7 @@ export function createServer(context: Context): Server {
   });
   const listener = createListener({
     handler: withCors(config.corsOrigins, handler),
+    lean,
     limits,
     logger,
     ...(context.tls && { tls: context.tls }),

@@ -26,7 +26,7 @@ const request = fromBinary(
 const logger = pino({ level: "warn" }, pino.destination(2));
 const shutdown = new AbortController();
 
-const handler = createRpcHandler({
+const { handler, lean } = createRpcHandler({
   routes: (router) => conformanceRoutes(router, registry),
   registry,
   shutdownSignal: shutdown.signal,
@@ -40,6 +40,7 @@ const handler = createRpcHandler({
 const creds = request.useTls ? request.serverCreds : undefined;
 const listener = createListener({
   handler,
+  lean,
   logger,
   ...(creds && {
     tls: {

@@ -44,7 +44,7 @@ export async function startListener(options: TestListenerOptions = {}): Promise<
   const logger = pino({ level: "silent" });
   const health = createHealth();
   const shutdownSignal = new AbortController();
-  const handler = createRpcHandler({
+  const { handler, lean } = createRpcHandler({
     routes(router) {
       (options.routes ?? health.routes)(router);
       reflectionRoutes(router, options.reflected ?? [HealthService]);
@@ -60,6 +60,7 @@ export async function startListener(options: TestListenerOptions = {}): Promise<
   });
   const listener = createListener({
     handler: withCors(corsOrigins, handler),
+    lean,
     limits,
     logger,
     ...(tls && { tls }),

@@ -5,7 +5,10 @@ import type { HttpRequest } from "./http.ts";
 
 /** Whether a request's body has arrived whole. */
 export function hasArrived(req: HttpRequest): boolean {
-  return req.complete || ("stream" in req && (req as Http2ServerRequest).stream.endAfterHeaders);
+  if (req.complete) return true;
+  if (!("stream" in req)) return false;
+  const { stream } = req as Http2ServerRequest;
+  return stream.endAfterHeaders || stream.readableEnded;
 }
 
 /**

@@ -53,7 +53,8 @@ export function withCors(origins: readonly string[], handler: HttpHandler): Http
   const allowed = new Set(origins);
   return (req, res) => {
     const origin = req.headers.origin;
-    if (!all) res.setHeader("vary", "origin");
+    // Nobody keeps the answer to a POST for another caller.
+    if (!all && (origin !== undefined || req.method !== "POST")) res.setHeader("vary", "origin");
     if (origin === undefined) return handler(req, res);
     const granted = all || allowed.has(origin);
     if (granted) {

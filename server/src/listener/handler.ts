@@ -1,11 +1,15 @@
-import type { Registry } from "@bufbuild/protobuf";
+import type { Http2ServerRequest } from "node:http2";
+import type { DescMethod, Registry } from "@bufbuild/protobuf";
 import {
   Code,
   ConnectError,
   type ConnectRouter,
   type ContextValues,
   createConnectRouter,
+  createMethodImplSpec,
+  createServiceImplSpec,
   type Interceptor,
+  type MethodImplSpec,
 } from "@connectrpc/connect";
 import type { UniversalHandler } from "@connectrpc/connect/protocol";
 import { compressionBrotli, compressionGzip } from "@connectrpc/connect-node";
@@ -14,6 +18,8 @@ import type { AmendError } from "./amend-errors.ts";
 import { callConnect } from "./connect-path.ts";
 import { endStreamsOnShutdown, shutdownError } from "./draining.ts";
 import type { HttpHandler, HttpRequest } from "./http.ts";
+import type { Decoder, Encoder } from "./lean/method.ts";
+import { createLeanPath, type LeanPath, type Peer } from "./lean/path.ts";
 import { type ListenerLimits, listenerLimits } from "./limits.ts";
 import { looksLikeRpc, refuseUnfit, refuseUnknown } from "./refusals.ts";
 import { allowLongBody } from "./requests.ts";
@@ -32,33 +38,67 @@ export interface RpcHandlerOptions {
   limits?: Partial<ListenerLimits>;
   /** Answers what is no call: health probes, REST, pages. */
   fallback: HttpHandler;
-  /** Makes the context values of a call from its request. */
-  contextValues?: (req: HttpRequest) => ContextValues;
+  /** Fills the values of a call in, from what is known before it begins. */
+  prepare?: (values: ContextValues, peer: Peer) => void;
   /** Gives the errors of the protocol library the form that the service promises. */
   amendError?: AmendError;
   /** Types that may stand inside google.protobuf.Any in JSON. */
   registry?: Registry;
+  /**
+   * Reads requests of unary methods straight from their protobuf bytes, on the lean path, in place of `fromBinary`: the
+   * handler gets what the decoder returns. On the other path, and in JSON, it gets the usual message. A decoder that
+   * throws leaves the bytes to the usual way; one that has checked the rules of the contract says so with
+   * `markValidated`.
+   */
+  decoders?: ReadonlyMap<DescMethod, Decoder>;
+  /** Writes answers of unary methods as protobuf, on the lean path, in place of `toBinary`. */
+  encoders?: ReadonlyMap<DescMethod, Encoder>;
   logger: Logger;
 }
 
-/** Creates the function that answers every request: calls in gRPC, gRPC-Web or Connect, and the fallback for the rest. */
-export function createRpcHandler(options: RpcHandlerOptions): HttpHandler {
+/** What answers requests. */
+export interface RpcHandler {
+  /** Answers any request: calls in gRPC, gRPC-Web or Connect, and the fallback for the rest. */
+  readonly handler: HttpHandler;
+  /** Takes most calls before the handler sees them. */
+  readonly lean: LeanPath;
+}
+
+/** Creates what answers requests on the two paths. */
+export function createRpcHandler(options: RpcHandlerOptions): RpcHandler {
   const { fallback, shutdownSignal, logger } = options;
   const limits: ListenerLimits = { ...listenerLimits, ...options.limits };
+  const amend = options.amendError ?? ((error) => error);
+  const jsonOptions = { ignoreUnknownFields: false, ...(options.registry && { registry: options.registry }) };
+  // Innermost, so that the others see how a stream really ends.
+  const interceptors = [...(options.interceptors ?? []), endStreamsOnShutdown(shutdownSignal)];
   const router = createConnectRouter({
     acceptCompression: compressions,
     readMaxBytes: limits.readMaxBytes,
     writeMaxBytes: limits.writeMaxBytes,
     compressMinBytes: limits.compressMinBytes,
     maxTimeoutMs: limits.maxTimeoutMs,
-    jsonOptions: { ignoreUnknownFields: false, ...(options.registry && { registry: options.registry }) },
-    // Innermost, so that the others see how a stream really ends.
-    interceptors: [...(options.interceptors ?? []), endStreamsOnShutdown(shutdownSignal)],
+    jsonOptions,
+    interceptors,
   });
-  options.routes(router);
+  const specs: MethodImplSpec[] = [];
+  options.routes(alsoInto(router, specs));
+  const lean = createLeanPath({
+    methods: specs,
+    interceptors,
+    compressions,
+    limits,
+    jsonOptions,
+    amend,
+    shutdownSignal,
+    prepare: options.prepare,
+    decoders: options.decoders,
+    encoders: options.encoders,
+    logger,
+  });
   const methods = new Map<string, UniversalHandler>(router.handlers.map((h) => [h.requestPath, h]));
 
-  return function dispatch(req, res) {
+  function dispatch(...[req, res]: Parameters<HttpHandler>): void {
     const url = req.url ?? "";
     const query = url.indexOf("?");
     const path = query === -1 ? url : url.slice(0, query);
@@ -83,24 +123,44 @@ export function createRpcHandler(options: RpcHandlerOptions): HttpHandler {
     }
     const kind = method.method.methodKind;
     if (kind === "client_streaming" || kind === "bidi_streaming") allowLongBody(req);
-    const amend = options.amendError ?? ((error) => error);
-    callConnect(method, req, res, options.contextValues, limits.lingerTimeoutMs, amend).catch(
-      (error: unknown) => {
-        logger.debug({ err: error, path }, "call ended without a whole answer");
-        if (res.headersSent || res.destroyed) return;
-        // connect-node takes the host for granted; anything else that fails before it answers is our fault.
-        const host = req.headers.host ?? req.headers[":authority"];
-        const failed =
-          typeof host === "string" && URL.canParse(`http://${host}`)
-            ? new ConnectError("internal error", Code.Internal)
-            : new ConnectError(
-                `the request names no valid host: ${req.headers.host ?? "none"}`,
-                Code.InvalidArgument,
-              );
-        if (failed.code === Code.Internal)
-          logger.error({ err: error, path }, "call failed without an answer");
-        writeError(req, res, failed);
-      },
-    );
+    callConnect(method, req, res, options.prepare, limits.lingerTimeoutMs, amend).catch((error: unknown) => {
+      logger.debug({ err: error, path }, "call ended without a whole answer");
+      if (res.headersSent || res.destroyed || isGone(req)) return;
+      // connect-node takes the host for granted; anything else that fails before it answers is our fault.
+      const host = req.headers.host ?? req.headers[":authority"];
+      const failed =
+        typeof host === "string" && URL.canParse(`http://${host}`)
+          ? new ConnectError("internal error", Code.Internal)
+          : new ConnectError(
+              `the request names no valid host: ${req.headers.host ?? "none"}`,
+              Code.InvalidArgument,
+            );
+      if (failed.code === Code.Internal) logger.error({ err: error, path }, "call failed without an answer");
+      writeError(req, res, failed);
+    });
+  }
+  return { handler: dispatch, lean };
+}
+
+/** Whether the stream that a request of HTTP/2 came on is closed. */
+function isGone(req: HttpRequest): boolean {
+  return "stream" in req && (req as Http2ServerRequest).stream.destroyed;
+}
+
+/** A router that notes what is registered for the lean path, too. */
+function alsoInto(router: ConnectRouter, specs: MethodImplSpec[]): ConnectRouter {
+  const both: ConnectRouter = {
+    handlers: router.handlers,
+    service(service, implementation, options) {
+      specs.push(...Object.values(createServiceImplSpec(service, implementation).methods));
+      router.service(service, implementation, options);
+      return both;
+    },
+    rpc(method, implementation, options) {
+      specs.push(createMethodImplSpec(method, implementation));
+      router.rpc(method, implementation, options);
+      return both;
+    },
   };
+  return both;
 }

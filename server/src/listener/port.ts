@@ -1,11 +1,13 @@
-import { createServer as createHttp1Server } from "node:http";
-import { createServer as createHttp2Server } from "node:http2";
+import { createServer as createHttp1Server, type IncomingMessage, type ServerResponse } from "node:http";
+import { createServer as createHttp2Server, type ServerHttp2Stream } from "node:http2";
 import { type AddressInfo, createServer as createNetServer, type Server, type Socket } from "node:net";
 import { createServer as createTlsServer, type TLSSocket } from "node:tls";
 import { Code, ConnectError } from "@connectrpc/connect";
 import type { Logger } from "pino";
 import { cutOff } from "./body.ts";
+import { heldOf } from "./held.ts";
 import type { HttpHandler, HttpRequest, HttpResponse } from "./http.ts";
+import type { LeanPath } from "./lean/path.ts";
 import { type ListenerLimits, listenerLimits } from "./limits.ts";
 import { followRequests } from "./requests.ts";
 import { followSessions } from "./sessions.ts";
@@ -26,6 +28,8 @@ export interface ListenerTls {
 export interface ListenerOptions {
   /** Answers every request, HTTP/1.1 and HTTP/2. */
   handler: HttpHandler;
+  /** Takes calls before the handler sees them. */
+  lean?: LeanPath;
   /** Departures from {@link listenerLimits}. */
   limits?: Partial<ListenerLimits>;
   /** Serves TLS with ALPN (h2, http/1.1) instead of cleartext. */
@@ -62,9 +66,9 @@ export interface ListenerAddress {
  * HTTP/2 preface decides, with TLS the client's ALPN choice.
  */
 export function createListener(options: ListenerOptions): Listener {
-  const { handler, tls, logger } = options;
+  const { handler, lean, tls, logger } = options;
   const limits: ListenerLimits = { ...listenerLimits, ...options.limits };
-  const requests = followRequests(limits);
+  const requests = followRequests(limits, lean?.running);
   const sessions = followSessions(limits);
   const sockets = new Set<Socket>();
   const undecided = new Set<Socket>();
@@ -73,7 +77,7 @@ export function createListener(options: ListenerOptions): Listener {
   function onRequest(req: HttpRequest, res: HttpResponse): void {
     requests.track(req, res);
     try {
-      handler(req, res);
+      (heldOf(req)?.answer ?? handler)(req, res);
     } catch (error) {
       logger.error({ err: error, url: req.url }, "handler failed");
       if (res.headersSent) cutOff(req);
@@ -90,26 +94,37 @@ export function createListener(options: ListenerOptions): Listener {
       keepAliveTimeout: limits.keepAliveTimeoutMs,
       connectionsCheckingInterval: Math.min(1000, Math.max(20, limits.headersTimeoutMs / 4)),
     },
-    onRequest,
+    (req, res) => {
+      if (!lean?.takeRequest(req, res)) onRequest(req, res);
+    },
   );
   h1.maxHeadersCount = limits.maxHeaderListPairs;
-  const h2 = createHttp2Server(
-    {
-      settings: {
-        maxConcurrentStreams: limits.maxConcurrentStreams,
-        initialWindowSize: limits.streamWindowBytes,
-        maxHeaderListSize: limits.maxHeaderBytes,
-      },
-      maxSessionMemory: limits.maxSessionMemoryMb,
-      maxHeaderListPairs: limits.maxHeaderListPairs,
-      maxSettings: limits.maxSettings,
-      maxOutstandingPings: limits.maxOutstandingPings,
-      maxSessionInvalidFrames: limits.maxInvalidFrames,
-      streamResetBurst: limits.maxRapidResets,
-      streamResetRate: limits.rapidResetsPerSecond,
+  const h2 = createHttp2Server({
+    settings: {
+      maxConcurrentStreams: limits.maxConcurrentStreams,
+      initialWindowSize: limits.streamWindowBytes,
+      maxHeaderListSize: limits.maxHeaderBytes,
     },
-    onRequest,
-  );
+    maxSessionMemory: limits.maxSessionMemoryMb,
+    maxHeaderListPairs: limits.maxHeaderListPairs,
+    maxSettings: limits.maxSettings,
+    maxOutstandingPings: limits.maxOutstandingPings,
+    maxSessionInvalidFrames: limits.maxInvalidFrames,
+    streamResetBurst: limits.maxRapidResets,
+    streamResetRate: limits.rapidResetsPerSecond,
+  });
+  // Never listens: makes requests and responses of the streams that the lean path leaves.
+  const compatible = createHttp2Server(onRequest);
+  const leave = (...[stream, ...head]: Parameters<LeanPath["takeStream"]>) =>
+    void compatible.emit("stream", stream, ...head);
+  lean?.connect({
+    stream: leave,
+    request: (req: IncomingMessage, res: ServerResponse) => onRequest(req, res),
+  });
+  h2.on("stream", (opened, headers, flags, rawHeaders) => {
+    const stream = opened as ServerHttp2Stream;
+    if (!lean?.takeStream(stream, headers, flags, rawHeaders)) leave(stream, headers, flags, rawHeaders);
+  });
   h2.on("session", (session) => sessions.track(session));
 
   const accept = {

@@ -3,6 +3,7 @@ import type { Http2ServerRequest, Http2ServerResponse } from "node:http2";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { cutOff, discardBody, hasArrived } from "./body.ts";
 import type { HttpRequest, HttpResponse } from "./http.ts";
+import type { RunningCall } from "./lean/path.ts";
 import type { ListenerLimits } from "./limits.ts";
 import { writeError } from "./write-error.ts";
 
@@ -31,6 +32,7 @@ export interface Requests {
  */
 export function followRequests(
   limits: Pick<ListenerLimits, "requestTimeoutMs" | "lingerTimeoutMs">,
+  lean: ReadonlySet<RunningCall> = new Set(),
 ): Requests {
   // In order of arrival, so a sweep ends at the first young one.
   const running = new Map<HttpResponse, number>();
@@ -38,6 +40,10 @@ export function followRequests(
 
   function sweep(): void {
     const oldest = performance.now() - limits.requestTimeoutMs;
+    for (const call of lean) {
+      if (call.arrivedAt > oldest) break;
+      if (!call.hasArrived) call.refuse((req, res) => refuseSlowBody(req, res, limits.requestTimeoutMs));
+    }
     for (const [res, arrived] of running) {
       if (arrived > oldest) return;
       const req = res.req as HttpRequest;
@@ -56,7 +62,7 @@ export function followRequests(
 
   return {
     get size() {
-      return running.size;
+      return running.size + lean.size;
     },
     track(req, res) {
       running.set(res, performance.now());
@@ -71,6 +77,7 @@ export function followRequests(
     drain() {
       draining = true;
       for (const res of running.keys()) closeAfter(res);
+      for (const call of lean) call.closeAfter();
     },
     stop() {
       clearInterval(timer);

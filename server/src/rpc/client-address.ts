@@ -1,6 +1,6 @@
 import { isIP } from "node:net";
 import { createContextKey } from "@connectrpc/connect";
-import type { HttpRequest } from "../listener/http.ts";
+import type { Peer } from "../listener/lean/path.ts";
 import { addressRanges } from "./address-ranges.ts";
 
 /** The address that the call came from. */
@@ -22,7 +22,7 @@ export interface ProxySettings {
  * is read from the right, as each proxy appends its own peer, and only as far as the hops are trusted: what stands
  * further left may be the client's invention.
  */
-export function createClientAddress(settings: ProxySettings): (req: HttpRequest) => string {
+export function createClientAddress(settings: ProxySettings): (req: Peer) => string {
   const { trustedProxies, forwardedHeader } = settings;
   if (trustedProxies.length === 0) return (req) => plain(req.socket.remoteAddress);
   const trusted = addressRanges(trustedProxies);
