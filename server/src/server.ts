@@ -14,7 +14,9 @@ import { createListener, type ListenerAddress } from "./listener/port.ts";
 import { countCallsInterceptor } from "./metrics/usage/usage.ts";
 import { answerNotFound } from "./ops/not-found.ts";
 import { createCalls } from "./rest/calls.ts";
+import { createDocs } from "./rest/docs.ts";
 import { createRestHandler } from "./rest/handler.ts";
+import { openApiDocument } from "./rest/openapi/document.ts";
 import { accessTable } from "./rpc/access.ts";
 import { auditCalls, auditRefusals } from "./rpc/audit.ts";
 import { authenticateInterceptor } from "./rpc/authenticate.ts";
@@ -85,6 +87,7 @@ export function createServer(context: Context): Server {
     maxBodyBytes: limits.readMaxBytes,
     logger,
   });
+  const answerDocs = createDocs(() => openApiDocument(contractServices, accessTable(contractServices)));
   const { handler, lean } = createRpcHandler({
     routes(router) {
       if (answers) registerServices(router, calls, context);
@@ -97,7 +100,13 @@ export function createServer(context: Context): Server {
     amendError: explainProtocolError(limits),
     registry,
     fallback(req, res) {
-      if (health.answerHealth(req, res) || answerJwks(req, res) || answerRest(req, res)) return;
+      if (
+        health.answerHealth(req, res) ||
+        answerJwks(req, res) ||
+        answerRest(req, res) ||
+        answerDocs(req, res)
+      )
+        return;
       answerNotFound(req, res);
     },
     logger,

@@ -8,7 +8,7 @@ export function answerNotFound(req: HttpRequest, res: HttpResponse): void {
     status: 404,
     detail:
       "nothing is served here; calls are POSTs to /pulsewire.<name>.v1.<Name>Service/<Method> " +
-      "(list them with server reflection), health is at /readyz",
+      "(list them with server reflection), REST is described at /docs and in /openapi.json, health is at /readyz",
     instance: req.url?.split("?")[0] ?? "/",
   });
   res.writeHead(404, {

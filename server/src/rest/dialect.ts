@@ -25,6 +25,10 @@ export interface MethodDialect {
   request?(sent: JsonObject, http: RestRequest): JsonObject;
   /** Turns the answer of the contract into the documented one. `sent` is the request of the contract. */
   answer?(answer: JsonObject, sent: JsonObject): RestAnswer;
+  /** What is answered, by status, as the system's own document shows it; for OpenAPI, and compared with in tests. */
+  readonly documented?: Readonly<Record<number, JsonValue>>;
+  /** Fields of `documented`, at any depth, that are left out where they say nothing. */
+  readonly optional?: readonly string[];
   /** Another method of the contract that answers this request instead; see Pebbles. */
   instead?(http: RestRequest): DescMethod | undefined;
 }
@@ -38,6 +42,10 @@ export interface Spelling {
 
 export interface Dialect {
   readonly name: string;
+  /** Whose clients speak it, for people. */
+  readonly title: string;
+  /** JSON Schema of error bodies. */
+  readonly errorSchema: JsonObject;
   /** Whether it speaks for this path. */
   owns(path: string): boolean;
   /** How messages are spelled in answers. */

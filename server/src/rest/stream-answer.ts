@@ -15,23 +15,26 @@ interface Encoder {
   error(json: string): string;
 }
 
-/** Methods whose messages are pieces of a file, or lines that people read. */
-const files: Readonly<Record<string, { readonly form: StreamForm; readonly field: string }>> = {
-  "IngestionService.ExportEvents": { form: "application/x-ndjson", field: "ndjson" },
-  "AuthService.ExportAuditEntries": { form: "application/x-ndjson", field: "ndjson" },
-  "ProgressService.ExportLineIssues": { form: "application/x-ndjson", field: "data" },
+/** Methods whose messages are pieces of a file, in this field, and those whose messages are lines that people read. */
+const files: Readonly<Record<string, string>> = {
+  "IngestionService.ExportEvents": "ndjson",
+  "AuthService.ExportAuditEntries": "ndjson",
+  "ProgressService.ExportLineIssues": "data",
 };
 const textual = new Set(["FunctionsService.StreamLogs"]);
 
+/** The forms that a method's stream can take, its own first. */
+export function formsOf(method: DescMethod): readonly StreamForm[] {
+  const key = methodKey(method);
+  if (key in files) return ["application/x-ndjson", "text/csv", "text/plain"];
+  if (textual.has(key)) return ["text/plain", "text/event-stream", "application/x-ndjson"];
+  return ["application/x-ndjson", "text/event-stream"];
+}
+
 /** The form that the client asks for, or the method's own where it takes anything. Throws 406. */
 export function chooseForm(method: DescMethod, accept: string | undefined): StreamForm {
-  const key = methodKey(method);
-  const own: StreamForm = files[key]?.form ?? (textual.has(key) ? "text/plain" : "application/x-ndjson");
-  const offered: StreamForm[] = files[key]
-    ? ["application/x-ndjson", "text/csv", "text/plain"]
-    : textual.has(key)
-      ? ["text/plain", "text/event-stream", "application/x-ndjson"]
-      : ["application/x-ndjson", "text/event-stream"];
+  const offered = formsOf(method);
+  const own = offered[0] as StreamForm;
   if (accept === undefined) return own;
   for (const part of accept.split(",")) {
     const type = part.split(";", 1)[0]?.trim().toLowerCase() ?? "";
@@ -101,7 +104,7 @@ function encoderOf(method: DescMethod, form: StreamForm): Encoder {
   if (file) {
     return {
       contentType: form === "text/csv" ? "text/csv; charset=utf-8" : `${form}; charset=utf-8`,
-      message: (json) => Buffer.from((json[file.field] as string | undefined) ?? "", "base64"),
+      message: (json) => Buffer.from((json[file] as string | undefined) ?? "", "base64"),
       error: (json) => `${json}\n`,
     };
   }

@@ -8,6 +8,34 @@ import { httpStatusOf } from "../http-status.ts";
 /** Pulsewire's own REST: ProtoJSON in camelCase, errors as problems of RFC 9457. */
 export const canonical: Dialect = {
   name: "canonical",
+  title: "Pulsewire",
+  errorSchema: {
+    type: "object",
+    description: "A problem of RFC 9457.",
+    properties: {
+      type: { type: "string", description: "`urn:pulsewire:problem:<reason>`, or `about:blank`." },
+      title: { type: "string", description: "The words of the status." },
+      status: { type: "integer" },
+      detail: { type: "string", description: "What is wrong and what to do." },
+      instance: { type: "string", description: "The path that was called." },
+      code: { type: "string", description: "gRPC's word for it, such as `INVALID_ARGUMENT`." },
+      reason: { type: "string", description: "Name of an ErrorReason of the contract." },
+      metadata: { type: "object", additionalProperties: { type: "string" } },
+      violations: {
+        type: "array",
+        items: {
+          type: "object",
+          properties: {
+            field: { type: "string" },
+            description: { type: "string" },
+            rule: { type: "string" },
+          },
+          required: ["field", "description", "rule"],
+        },
+      },
+    },
+    required: ["type", "title", "status", "detail", "instance"],
+  },
   owns: () => true,
   spelling: { names: "json", int64: "string" },
   ignoreUnknownFields: false,

@@ -10,11 +10,55 @@ import { httpStatusOf, reasonOf } from "../http-status.ts";
 /** Event Processor (its API documentation): camelCase in `{ success, data }`, errors with a code of its own. */
 export const eventProcessor: Dialect = {
   name: "event-processor",
+  title: "Event Processor",
+  errorSchema: {
+    type: "object",
+    properties: {
+      success: { const: false },
+      error: {
+        type: "object",
+        properties: {
+          code: { type: "string" },
+          message: { type: "string" },
+          details: {
+            type: "array",
+            items: {
+              type: "object",
+              properties: { field: { type: "string" }, message: { type: "string" } },
+              required: ["field", "message"],
+            },
+          },
+        },
+        required: ["code", "message"],
+      },
+    },
+    required: ["success", "error"],
+  },
   owns: (path) => /^\/api\/(v1\/(events|analytics)|auth)(\/|$)/.test(path),
   spelling: { names: "json", int64: "number" },
   ignoreUnknownFields: true,
   methods: {
     "IngestionService.IngestEvent": {
+      documented: {
+        202: {
+          success: true,
+          data: {
+            eventId: "evt_abc123",
+            accepted: true,
+            duplicate: false,
+            message: "Event accepted for processing",
+          },
+        },
+        200: {
+          success: true,
+          data: {
+            eventId: "evt_abc123",
+            accepted: false,
+            duplicate: true,
+            message: "Event already processed (duplicate)",
+          },
+        },
+      },
       request(sent) {
         requireFields([sent.event as JsonObject], () => "event");
         return sent;
@@ -30,6 +74,18 @@ export const eventProcessor: Dialect = {
       }),
     },
     "IngestionService.IngestEvents": {
+      documented: {
+        202: {
+          success: true,
+          data: {
+            accepted: 2,
+            duplicates: 0,
+            total: 2,
+            eventIds: ["evt_1", "evt_2"],
+            message: "Batch processed successfully",
+          },
+        },
+      },
       request(sent) {
         if (Array.isArray(sent.events))
           requireFields(sent.events as JsonObject[], (index) => `events[${index}]`);
@@ -53,6 +109,12 @@ export const eventProcessor: Dialect = {
       },
     },
     "IngestionService.GetIngestStats": {
+      documented: {
+        200: {
+          success: true,
+          data: { ingestionRate: 1250.5, totalIngested: 150000, timestamp: "2024-01-30T12:34:56Z" },
+        },
+      },
       answer: ({ ingestionRate, totalIngested, timestamp }) => ({
         status: 200,
         body: success({
@@ -62,25 +124,87 @@ export const eventProcessor: Dialect = {
         }),
       }),
     },
+    "IngestionService.GetAnalytics": {
+      documented: {
+        200: {
+          success: true,
+          data: {
+            totalEvents: 15000,
+            timeRange: { start: "2024-01-29T12:00:00Z", end: "2024-01-30T12:00:00Z" },
+            eventsByType: [{ eventType: "page_view", count: 8000, percentage: 53.3 }],
+            topUsers: [
+              {
+                userId: "user_abc123",
+                eventCount: 150,
+                lastEventAt: "2024-01-30T11:59:00Z",
+                eventTypes: ["page_view", "click", "purchase"],
+              },
+            ],
+            eventsOverTime: [{ timestamp: "2024-01-30T11:00:00Z", count: 1000 }],
+            avgEventsPerUser: 30.5,
+            uniqueUsers: 500,
+            uniqueSessions: 800,
+          },
+        },
+      },
+      answer: (answer) => ({
+        status: 200,
+        body: success(
+          pick(answer, [
+            "totalEvents",
+            "timeRange",
+            "eventsByType",
+            "topUsers",
+            "eventsOverTime",
+            "avgEventsPerUser",
+            "uniqueUsers",
+            "uniqueSessions",
+          ]),
+        ),
+      }),
+    },
     "AuthService.RequestCode": {
+      documented: {
+        200: { success: true, data: { message: "Verification code sent to user@example.com" } },
+      },
       answer: (_, { email }) => ({
         status: 200,
         body: success({ message: `Verification code sent to ${email}` }),
       }),
     },
     "AuthService.VerifyCode": {
+      documented: {
+        200: {
+          success: true,
+          data: { token: "eyJ…", user: { id: "uuid-here", email: "user@example.com", role: "USER" } },
+        },
+      },
       answer: ({ token, user }) => ({
         status: 200,
         body: success({ token: token as string, user: userOf(user as JsonObject) }),
       }),
     },
     "AuthService.CreateApiKey": {
+      documented: {
+        200: { success: true, data: { apiKey: "evp_…", message: "API key generated successfully" } },
+      },
       answer: ({ secret }) => ({
         status: 200,
         body: success({ apiKey: secret as string, message: "API key generated successfully" }),
       }),
     },
     "AuthService.GetMe": {
+      documented: {
+        200: {
+          success: true,
+          data: {
+            id: "uuid-here",
+            email: "user@example.com",
+            role: "USER",
+            createdAt: "2024-01-30T10:00:00Z",
+          },
+        },
+      },
       answer(answer) {
         const user = (answer.user ?? answer.apiKey) as JsonObject;
         return { status: 200, body: success({ ...userOf(user), createdAt: user.createdAt as string }) };
@@ -110,6 +234,10 @@ export const eventProcessor: Dialect = {
     };
   },
 };
+
+function pick(from: JsonObject, names: readonly string[]): JsonObject {
+  return Object.fromEntries(names.flatMap((name) => (name in from ? [[name, from[name] as JsonValue]] : [])));
+}
 
 const success = (data: JsonObject): JsonObject => ({ success: true, data });
 

@@ -6,24 +6,66 @@ import { HttpError } from "../http-error.ts";
 import { httpStatusOf } from "../http-status.ts";
 import { capitalWord } from "../words.ts";
 
+const documentedFunction = {
+  id: "550e8400-e29b-41d4-a716-446655440000",
+  user_id: "alice",
+  name: "my-function",
+  namespace: "tenant-alice",
+  image: "nginx:alpine",
+  replicas: 2,
+  command: ["nginx", "-g", "daemon off;"],
+  env: { ENV: "production", LOG_LEVEL: "info" },
+  status: "Pending",
+  created_at: "2025-11-08T10:30:00Z",
+  updated_at: "2025-11-08T10:30:00Z",
+} satisfies JsonObject;
+
+/** Left out where empty, and the replicas until there can be some. */
+const optionalOfFunction = ["command", "env", "available_replicas", "ENV", "LOG_LEVEL"];
+
 /** EventFlow (its API reference): snake_case, bare objects and arrays, errors as `{ error, message }`. */
 export const eventflow: Dialect = {
   name: "eventflow",
+  title: "EventFlow",
+  errorSchema: {
+    type: "object",
+    properties: { error: { type: "string" }, message: { type: "string" } },
+    required: ["error", "message"],
+  },
   owns: (path) => path === "/auth/token" || /^\/v1\/(functions|webhooks)([/:]|$)/.test(path),
   spelling: { names: "proto", int64: "number" },
   ignoreUnknownFields: true,
   methods: {
-    "AuthService.IssueDevelopmentToken": { answer: (answer) => ({ status: 200, body: answer }) },
+    "AuthService.IssueDevelopmentToken": {
+      documented: {
+        200: {
+          token: "eyJ…",
+          user_id: "alice",
+          username: "Alice",
+          email: "alice@company.com",
+          namespace: "tenant-alice",
+        },
+      },
+      answer: (answer) => ({ status: 200, body: answer }),
+    },
     "FunctionsService.CreateFunction": {
+      documented: { 201: documentedFunction },
+      optional: optionalOfFunction,
       answer: ({ function: made }) => ({ status: 201, body: functionOf(made as JsonObject) }),
     },
     "FunctionsService.GetFunction": {
+      documented: { 200: { ...documentedFunction, status: "Running", available_replicas: 2 } },
+      optional: optionalOfFunction,
       answer: ({ function: found }) => ({ status: 200, body: functionOf(found as JsonObject) }),
     },
     "FunctionsService.UpdateFunction": {
+      documented: { 200: { ...documentedFunction, status: "Running", available_replicas: 2 } },
+      optional: optionalOfFunction,
       answer: ({ function: changed }) => ({ status: 200, body: functionOf(changed as JsonObject) }),
     },
     "FunctionsService.ListFunctions": {
+      documented: { 200: [{ ...documentedFunction, status: "Running", available_replicas: 2 }] },
+      optional: optionalOfFunction,
       request: pageOf,
       answer: ({ functions, next_page_token: next }) => ({
         status: 200,
@@ -33,6 +75,12 @@ export const eventflow: Dialect = {
     },
     "FunctionsService.DeleteFunction": { answer: () => ({ status: 204, body: undefined }) },
     "FunctionsService.InvokeFunction": {
+      documented: {
+        200: {
+          message: "Function 'web-server' invoked successfully",
+          job_name: "web-server-invoke-1699564800",
+        },
+      },
       answer({ invocation }, { name }) {
         const { job_name, id, ...rest } = invocation as JsonObject;
         return {

@@ -7,14 +7,51 @@ import { HttpError } from "../http-error.ts";
 import { httpStatusOf, reasonOf } from "../http-status.ts";
 import { lowerWord } from "../words.ts";
 
+const documentedProgress = {
+  id: "507f1f77bcf86cd799439011",
+  clientKrn: "krn:acme:client:123",
+  filename: "sales_data_2024.csv",
+  email: "user@acme.com",
+  counts: { done: 9988, warn: 15, failed: 5 },
+  total: 10000,
+  isCompleted: true,
+  createdAt: "2024-01-01T10:00:00Z",
+  updatedAt: "2024-01-01T10:15:00Z",
+} satisfies JsonObject;
+const documentedIssue = { line: 150, message: "Invalid date format: 2024-13-01" } satisfies JsonObject;
+
 /** Pebbles (its usage examples): camelCase, bare objects and arrays, errors as `{ error }`. */
 export const pebbles: Dialect = {
   name: "pebbles",
+  title: "Pebbles",
+  errorSchema: {
+    anyOf: [
+      { type: "object", properties: { error: { type: "string" } }, required: ["error"] },
+      {
+        type: "object",
+        properties: { status: { const: 401 }, body: { type: "string" } },
+        required: ["status", "body"],
+      },
+    ],
+  },
   owns: (path) => path.startsWith("/clients/"),
   spelling: { names: "json", int64: "number" },
   ignoreUnknownFields: true,
   methods: {
     "ProgressService.ReportProgress": {
+      documented: {
+        200: {
+          result: "updated",
+          clientKrn: "krn:acme:client:123",
+          filename: "sales_data_2024.csv",
+          counts: { done: 600, warn: 10, failed: 2 },
+          total: 10000,
+          isCompleted: false,
+          errors: [documentedIssue],
+          warnings: [documentedIssue],
+        },
+      },
+      optional: ["total", "errors", "warnings"],
       answer({ result, progress, errors, warnings }) {
         const { clientKrn, filename, counts, total, isCompleted } = progress as JsonObject;
         const word = lowerWord(ReportResultSchema, result);
@@ -37,6 +74,8 @@ export const pebbles: Dialect = {
       },
     },
     "ProgressService.ListProgress": {
+      documented: { 200: [documentedProgress] },
+      optional: ["total", "email"],
       // One path for both: with a file name it is that file, with its line issues.
       instead: ({ query }) => (query.get("filename") ? ProgressService.method.getProgress : undefined),
       request: (sent) => ({ pageSize: allFiles, ...sent }),
@@ -47,6 +86,8 @@ export const pebbles: Dialect = {
       }),
     },
     "ProgressService.GetProgress": {
+      documented: { 200: { ...documentedProgress, errors: [documentedIssue], warnings: [documentedIssue] } },
+      optional: ["total", "email"],
       answer: ({ progress, errors, warnings }) => ({
         status: 200,
         body: {
