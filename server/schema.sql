@@ -315,6 +315,133 @@ create table login_failures (
 CREATE INDEX login_failures_forget ON pulsewire.login_failures USING btree (forget_at);
 grant delete, insert, select, update on login_failures to pulsewire_app;
 
+create table progress_deltas (
+  tenant_id uuid not null,
+  sequence bigint not null,
+  file_id uuid not null,
+  client_krn text not null,
+  version bigint not null,
+  done bigint not null,
+  warn bigint not null,
+  failed bigint not null,
+  total bigint,
+  recent double precision not null,
+  error_count bigint not null,
+  warning_count bigint not null,
+  updated_at timestamp with time zone not null,
+  completed_at timestamp with time zone,
+  constraint progress_deltas_pkey PRIMARY KEY (tenant_id, sequence)
+);
+CREATE INDEX progress_deltas_client ON pulsewire.progress_deltas USING btree (tenant_id, client_krn, sequence);
+CREATE INDEX progress_deltas_file ON pulsewire.progress_deltas USING btree (tenant_id, file_id, sequence);
+alter table progress_deltas enable row level security;
+alter table progress_deltas force row level security;
+create policy tenant on progress_deltas as permissive for all
+  using (tenant_id = (NULLIF(current_setting('pulsewire.tenant_id'::text, true), ''::text))::uuid)
+  with check (tenant_id = (NULLIF(current_setting('pulsewire.tenant_id'::text, true), ''::text))::uuid);
+grant delete, insert, select on progress_deltas to pulsewire_app;
+
+create table progress_feeds (
+  tenant_id uuid not null,
+  sequence bigint not null,
+  pruned bigint not null default 0,
+  constraint progress_feeds_pkey PRIMARY KEY (tenant_id),
+  constraint progress_feeds_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES tenants(id)
+);
+alter table progress_feeds enable row level security;
+alter table progress_feeds force row level security;
+create policy tenant on progress_feeds as permissive for all
+  using (tenant_id = (NULLIF(current_setting('pulsewire.tenant_id'::text, true), ''::text))::uuid)
+  with check (tenant_id = (NULLIF(current_setting('pulsewire.tenant_id'::text, true), ''::text))::uuid);
+grant insert, select, update on progress_feeds to pulsewire_app;
+
+create table progress_files (
+  tenant_id uuid not null,
+  id uuid not null,
+  key uuid not null,
+  client_krn text not null,
+  filename text not null,
+  filename_start text not null default "left"(filename, 100),
+  email text not null,
+  api_key_id uuid,
+  done bigint not null default 0,
+  warn bigint not null default 0,
+  failed bigint not null default 0,
+  total bigint,
+  version bigint not null default 0,
+  sequence bigint not null default 0,
+  recent double precision not null default 0,
+  error_count bigint not null default 0,
+  warning_count bigint not null default 0,
+  has_errors boolean not null default false,
+  has_update_ids boolean not null default false,
+  created_at timestamp with time zone not null,
+  updated_at timestamp with time zone not null,
+  completed_at timestamp with time zone,
+  constraint progress_files_check CHECK (((done >= 0) AND (warn >= 0) AND (failed >= 0) AND (total >= 0))),
+  constraint progress_files_pkey PRIMARY KEY (tenant_id, id),
+  constraint progress_files_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES tenants(id),
+  constraint progress_files_tenant_id_key_key UNIQUE (tenant_id, key)
+);
+CREATE INDEX progress_files_client ON pulsewire.progress_files USING btree (tenant_id, client_krn, id);
+CREATE INDEX progress_files_email ON pulsewire.progress_files USING btree (tenant_id, email, id);
+CREATE INDEX progress_files_errors ON pulsewire.progress_files USING btree (tenant_id, id) WHERE has_errors;
+CREATE INDEX progress_files_filename ON pulsewire.progress_files USING btree (tenant_id, filename_start, id);
+CREATE INDEX progress_files_open ON pulsewire.progress_files USING btree (tenant_id, id) WHERE (completed_at IS NULL);
+CREATE INDEX progress_files_open_client ON pulsewire.progress_files USING btree (tenant_id, client_krn, id) WHERE (completed_at IS NULL);
+CREATE INDEX progress_files_update_ids ON pulsewire.progress_files USING btree (tenant_id, completed_at) WHERE has_update_ids;
+alter table progress_files enable row level security;
+alter table progress_files force row level security;
+create policy tenant on progress_files as permissive for all
+  using (tenant_id = (NULLIF(current_setting('pulsewire.tenant_id'::text, true), ''::text))::uuid)
+  with check (tenant_id = (NULLIF(current_setting('pulsewire.tenant_id'::text, true), ''::text))::uuid);
+grant insert, select, update on progress_files to pulsewire_app;
+
+create table progress_line_issues (
+  tenant_id uuid not null,
+  file_id uuid not null,
+  kind smallint not null,
+  line bigint not null,
+  id uuid not null,
+  message text not null,
+  raw_line text not null,
+  reported_at timestamp with time zone not null,
+  constraint progress_line_issues_kind_check CHECK ((kind = ANY (ARRAY[1, 2]))),
+  constraint progress_line_issues_pkey PRIMARY KEY (tenant_id, file_id, kind, line, id)
+);
+alter table progress_line_issues enable row level security;
+alter table progress_line_issues force row level security;
+create policy tenant on progress_line_issues as permissive for all
+  using (tenant_id = (NULLIF(current_setting('pulsewire.tenant_id'::text, true), ''::text))::uuid)
+  with check (tenant_id = (NULLIF(current_setting('pulsewire.tenant_id'::text, true), ''::text))::uuid);
+grant insert, select on progress_line_issues to pulsewire_app;
+
+create table progress_set_aside (
+  connector text not null,
+  "position" text not null,
+  reason text not null,
+  payload bytea not null,
+  set_aside_at timestamp with time zone not null default now(),
+  constraint progress_set_aside_pkey PRIMARY KEY (connector, "position")
+);
+grant delete, insert, select on progress_set_aside to pulsewire_app;
+
+create table progress_updates (
+  tenant_id uuid not null,
+  file_id uuid not null,
+  key uuid not null,
+  digest bytea not null,
+  received_at timestamp with time zone not null,
+  constraint progress_updates_digest_check CHECK ((octet_length(digest) = 16)),
+  constraint progress_updates_pkey PRIMARY KEY (tenant_id, file_id, key)
+);
+alter table progress_updates enable row level security;
+alter table progress_updates force row level security;
+create policy tenant on progress_updates as permissive for all
+  using (tenant_id = (NULLIF(current_setting('pulsewire.tenant_id'::text, true), ''::text))::uuid)
+  with check (tenant_id = (NULLIF(current_setting('pulsewire.tenant_id'::text, true), ''::text))::uuid);
+grant delete, insert, select on progress_updates to pulsewire_app;
+
 create table samples (
   tenant_id uuid not null,
   series_id uuid not null,

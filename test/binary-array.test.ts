@@ -27,6 +27,10 @@ const bytes = [Buffer.alloc(0), randomBytes(16), randomBytes(300)];
 cases.bytes = ["bytea[]", binary.byteaArray(bytes.map((each) => each.toString("latin1"))), bytes];
 const numbers = [-32_768, -1, 0, 1, 32_767];
 cases.numbers = ["smallint[]", binary.int2Array(numbers), numbers];
+const large = [0n, 1n, -1n, 2n ** 63n - 1n, -(2n ** 63n)];
+cases.large = ["bigint[]", binary.int8Array([...large, null]), [...large, null]];
+const doubles = [0, -0.1, 1e300, 5e-324, 2 ** 53];
+cases.doubles = ["float8[]", binary.float8Array(doubles), doubles];
 const times = [0, 1, -1, 946_684_800_000, 1_795_000_000_123, -62_135_596_800_000, 253_402_300_799_999].map(
   (ms) => new Date(ms),
 );

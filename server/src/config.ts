@@ -66,6 +66,11 @@ export const settingNames = [
   "PULSEWIRE_MAX_BATCH_SAMPLES",
   "PULSEWIRE_MAX_QUEUED_ROWS",
   "PULSEWIRE_DRAIN_TIMEOUT",
+  "PULSEWIRE_PROGRESS_GRACE",
+  "PULSEWIRE_PROGRESS_STALL",
+  "PULSEWIRE_PROGRESS_DELTA_RETENTION",
+  "PULSEWIRE_PROGRESS_UPDATE_ID_RETENTION",
+  "PULSEWIRE_PROGRESS_WATCHERS",
 ] as const;
 
 export type SettingName = (typeof settingNames)[number];
@@ -156,6 +161,18 @@ export interface Config {
     readonly ttlMs: number;
     /** For how long a call with a request id may run before a repetition takes over, milliseconds. Default 30 s. */
     readonly leaseMs: number;
+  };
+  readonly progress: {
+    /** How long after its completion a file still takes reports with an `update_id`, milliseconds. Default 60 s. */
+    readonly graceMs: number;
+    /** Without a report for so long, a file counts as stalled, milliseconds. Default 5 minutes. */
+    readonly stallMs: number;
+    /** How far back watchers can resume, milliseconds. Default 1 hour. */
+    readonly deltaRetentionMs: number;
+    /** How long after its completion a file's update ids are known, milliseconds. Default 32 days, the least. */
+    readonly updateIdRetentionMs: number;
+    /** Streams of WatchProgress in this process. Default 100,000. */
+    readonly maxWatchers: number;
   };
   readonly limits: Limits;
 }
@@ -311,6 +328,13 @@ export function envToConfig(env: Settings): Config {
     idempotency: {
       ttlMs: integer(env, "PULSEWIRE_IDEMPOTENCY_TTL", 86_400, 1, 30 * 86_400) * 1_000,
       leaseMs: integer(env, "PULSEWIRE_IDEMPOTENCY_LEASE", 30, 1, 3_600) * 1_000,
+    },
+    progress: {
+      graceMs: integer(env, "PULSEWIRE_PROGRESS_GRACE", 60, 0, 86_400) * 1_000,
+      stallMs: integer(env, "PULSEWIRE_PROGRESS_STALL", 300, 1, 30 * 86_400) * 1_000,
+      deltaRetentionMs: integer(env, "PULSEWIRE_PROGRESS_DELTA_RETENTION", 3_600, 1, 30 * 86_400) * 1_000,
+      updateIdRetentionMs: integer(env, "PULSEWIRE_PROGRESS_UPDATE_ID_RETENTION", 32, 32, 3_660) * dayMs,
+      maxWatchers: integer(env, "PULSEWIRE_PROGRESS_WATCHERS", 100_000, 1, 10_000_000),
     },
     limits: {
       maxMessageBytes: integer(env, "PULSEWIRE_MAX_MESSAGE_BYTES", 16 * megabyte, 65_536, 256 * megabyte),

@@ -38,6 +38,8 @@ import { createActivity } from "./metrics/activity.ts";
 import { createUsage, type Usage } from "./metrics/usage/usage.ts";
 import { createSampleWriter, type SampleWriter } from "./metrics/write.ts";
 import { createHealth, type Health } from "./ops/health.ts";
+import { createProgressReports, type ProgressReports } from "./progress/reports.ts";
+import { createProgressFeeds, type ProgressFeeds } from "./progress/watch/feeds.ts";
 import type { Caller } from "./rpc/caller.ts";
 import { createLocalWindows, createRedisWindows, type RateWindows } from "./rpc/rate-windows.ts";
 
@@ -73,6 +75,10 @@ export interface Context {
   readonly rateWindows: RateWindows;
   readonly events: EventIngest;
   readonly samples: SampleWriter;
+  /** Counts reports of progress, whichever way they come. */
+  readonly progressReports: ProgressReports;
+  /** Everybody who watches progress. */
+  readonly progressFeeds: ProgressFeeds;
   readonly health: Health;
   /** Who callers without credentials are, in methods that are open in the public tenant. */
   publicCaller(): Caller | undefined;
@@ -146,6 +152,16 @@ export async function createContext(config: Config, logger: Logger): Promise<Con
   built.defer(external.close);
   const activity = createActivity(db, bus, logger);
   built.defer(activity.close);
+  const shutdown = new AbortController();
+  const progressFeeds = createProgressFeeds({
+    db,
+    bus,
+    logger,
+    tenantSettings,
+    times: config.progress,
+    shutdown: shutdown.signal,
+  });
+  built.defer(progressFeeds.close);
   let publicCaller: Caller | undefined;
   const context = {
     config,
@@ -176,6 +192,8 @@ export async function createContext(config: Config, logger: Logger): Promise<Con
     },
     events: createEventIngest(db, config.limits, usage),
     samples: createSampleWriter(db, config.limits, activity, usage),
+    progressReports: createProgressReports(db, config, progressFeeds.tell),
+    progressFeeds,
     health: createHealth([
       { name: "postgres", critical: true, check: () => sql`select 1`.execute(db).then(() => "up") },
       { name: "bus", critical: false, check: async () => (bus.connected ? "up" : "degraded") },
@@ -187,7 +205,7 @@ export async function createContext(config: Config, logger: Logger): Promise<Con
         tenantSlug && (await withLookup(db, { tenantSlug }, (trx) => findTenantBySlug(trx, tenantSlug)));
       if (tenant) publicCaller = anonymousIn(tenant.id);
     },
-    shutdown: new AbortController(),
+    shutdown,
   };
   await context.findPublicTenant();
   const resources = built.move();

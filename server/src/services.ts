@@ -14,6 +14,7 @@ import { WebhooksService } from "./gen/pulsewire/webhooks/v1/webhooks_service_pb
 import { ingestionHandlers } from "./ingestion/handlers.ts";
 import { metricsHandlers } from "./metrics/handlers.ts";
 import { reflectionRoutes } from "./ops/reflection.ts";
+import { progressHandlers } from "./progress/handlers.ts";
 import type { CallRegistry } from "./rest/calls.ts";
 import { withRequestIds } from "./rpc/idempotency.ts";
 
@@ -48,7 +49,7 @@ export function registerServices(router: ConnectRouter, calls: CallRegistry, con
   serve(IngestionService, ingestionHandlers(context));
   serve(MetricsService, metricsHandlers(context));
   serve(FunctionsService, {});
-  serve(ProgressService, {});
+  serve(ProgressService, progressHandlers(context));
   serve(WebhooksService, {});
   context.health.routes(router);
   reflectionRoutes(router, [...contractServices, Health]);

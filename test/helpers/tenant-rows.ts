@@ -112,6 +112,51 @@ export function tenantRows(tenant: string, slug: string, keyHash: Buffer): Recor
       },
     ],
     event_batches: [{ tenant_id: tenant, first_id: id, last_id: id, events: 1 }],
+    progress_files: [
+      {
+        tenant_id: tenant,
+        id,
+        key: id,
+        client_krn: `krn:${slug}:client:c1`,
+        filename: "file.csv",
+        email: "victim@example.com",
+        total: 1,
+        created_at: now,
+        updated_at: now,
+      },
+    ],
+    progress_line_issues: [
+      {
+        tenant_id: tenant,
+        file_id: id,
+        kind: 1,
+        line: 1,
+        id,
+        message: "no date",
+        raw_line: "a,b",
+        reported_at: now,
+      },
+    ],
+    progress_updates: [
+      { tenant_id: tenant, file_id: id, key: id, digest: Buffer.alloc(16), received_at: now },
+    ],
+    progress_feeds: [{ tenant_id: tenant, sequence: 1 }],
+    progress_deltas: [
+      {
+        tenant_id: tenant,
+        sequence: 1,
+        file_id: id,
+        client_krn: `krn:${slug}:client:c1`,
+        version: 1,
+        done: 1,
+        warn: 0,
+        failed: 0,
+        recent: 1,
+        error_count: 0,
+        warning_count: 0,
+        updated_at: now,
+      },
+    ],
     event_keys: [
       {
         tenant_id: tenant,

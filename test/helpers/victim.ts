@@ -7,6 +7,7 @@ import { Role } from "../../server/src/gen/pulsewire/auth/v1/user_pb.js";
 import { FunctionsService } from "../../server/src/gen/pulsewire/functions/v1/functions_service_pb.js";
 import { IngestionService } from "../../server/src/gen/pulsewire/ingestion/v1/ingestion_service_pb.js";
 import { MetricsService } from "../../server/src/gen/pulsewire/metrics/v1/metrics_service_pb.js";
+import { ProgressService } from "../../server/src/gen/pulsewire/progress/v1/progress_service_pb.js";
 import { bearer, withKey } from "./platform.ts";
 import { sampleRequest } from "./requests.ts";
 import type { TestServer, TestTenant } from "./server.ts";
@@ -71,6 +72,19 @@ export async function makeVictim(server: TestServer): Promise<Victim> {
     payload: { secret: `of the ${mark}` },
   }));
   await createClient(IngestionService, wires.transports.gRPC).ingestEvents({ events }, as);
+  const progress = createClient(ProgressService, wires.transports.gRPC);
+  for (const filename of [`${mark}.csv`, `second ${mark}.csv`]) {
+    const clientKrn = `krn:${mark}:client:c1`;
+    const errors = [1n, 2n].map((line) => ({
+      line,
+      message: `the ${mark} is missing`,
+      rawLine: `${mark},${line}`,
+    }));
+    await progress.reportProgress(
+      { clientKrn, filename, counts: { done: 4711n }, updateId: `${mark}-update`, errors },
+      as,
+    );
+  }
   const provider = { ...sampleRequest(AuthService.method.createIdentityProvider), name: `${mark} provider` };
   const { createIdentityProvider } = AuthService.method;
   const make = (request: JsonObject) =>

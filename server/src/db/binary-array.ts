@@ -35,7 +35,16 @@ class ArrayWriter {
 }
 
 const headerBytes = 20;
-const oid = { bytea: 17, int2: 21, text: 25, json: 114, timestamptz: 1184, uuid: 2950 };
+const oid = {
+  bytea: 17,
+  int8: 20,
+  int2: 21,
+  float8: 701,
+  text: 25,
+  json: 114,
+  timestamptz: 1184,
+  uuid: 2950,
+};
 
 function encode<T>(
   elementType: number,
@@ -109,10 +118,26 @@ export function int2Array(values: readonly number[]): Buffer {
   });
 }
 
+/** bigint[] */
+export function int8Array(values: readonly (bigint | null)[]): Buffer {
+  return encode(oid.int8, 8, values, (writer, value) => {
+    writer.length(8);
+    writer.position = writer.buffer.writeBigInt64BE(value, writer.position);
+  });
+}
+
+/** double precision[] */
+export function float8Array(values: readonly number[]): Buffer {
+  return encode(oid.float8, 8, values, (writer, value) => {
+    writer.length(8);
+    writer.position = writer.buffer.writeDoubleBE(value, writer.position);
+  });
+}
+
 const year2000Ms = Date.UTC(2000, 0, 1);
 
 /** timestamptz[] */
-export function timestampArray(values: readonly Date[]): Buffer {
+export function timestampArray(values: readonly (Date | null)[]): Buffer {
   return encode(oid.timestamptz, 8, values, (writer, value) => {
     writer.length(8);
     const micros = (value.getTime() - year2000Ms) * 1_000;

@@ -11,6 +11,7 @@ export const globalTables: readonly string[] = [
   "email_codes",
   "email_code_requests",
   "leases",
+  "progress_set_aside",
   "schema_migrations",
   "schema_migrations_lock",
 ];

@@ -1,6 +1,7 @@
-import type { ContextValues, Interceptor } from "@connectrpc/connect";
+import type { ContextValues, Interceptor, StreamRequest, UnaryRequest } from "@connectrpc/connect";
 import type { Credentials } from "../auth/credentials.ts";
 import { ErrorReason } from "../gen/pulsewire/common/v1/error_reason_pb.js";
+import { tenantSlugOf } from "../progress/clients.ts";
 import { callerKey } from "./caller.ts";
 import { clientAddressKey } from "./client-address.ts";
 import { failure } from "./errors.ts";
@@ -27,9 +28,17 @@ export function authenticateInterceptor(credentials: Credentials): Interceptor {
       }
       const caller = await (bearer.startsWith("evp_")
         ? fromApiKey(bearer, req.contextValues)
-        : credentials.fromToken(bearer, req.header.get(tenantHeader)?.trim()));
+        : credentials.fromToken(bearer, tenantNamedBy(req)));
       req.contextValues.set(callerKey, caller);
     }
     return next(req);
   };
+}
+
+/** The header wins; without it, the KRN of a client names its tenant (Pebbles), in calls that are not streams. */
+function tenantNamedBy(req: UnaryRequest | StreamRequest): string | undefined {
+  const named = req.header.get(tenantHeader)?.trim();
+  if (named || req.stream) return named;
+  const { clientKrn } = req.message as { clientKrn?: string };
+  return clientKrn === undefined ? undefined : tenantSlugOf(clientKrn);
 }

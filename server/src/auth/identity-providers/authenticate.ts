@@ -164,6 +164,6 @@ function tenantNotNamed() {
   return failure(
     ErrorReason.INVALID_TOKEN,
     "a token of an identity provider is taken only where the call names the tenant; " +
-      "send its slug in the header 'x-pulsewire-tenant'",
+      "send its slug in the header 'x-pulsewire-tenant', or call for a client whose KRN names it",
   );
 }

@@ -9,6 +9,8 @@ import { getTenant } from "./store.ts";
 
 /** What calls need to know of their tenant. */
 export interface TenantSettings {
+  /** What the KRNs of its clients name it by. */
+  readonly slug: string;
   readonly suspended: boolean;
   /** The limits in force, by the names of TenantLimits; 0: without limit. */
   readonly limits: TenantLimitDefaults;
@@ -57,7 +59,12 @@ export function createTenantSettings(db: Kysely<Database>, bus: Bus, config: Con
 
   const read = async (tenantId: string) => {
     const row = await withTenant(db, tenantId, (trx) => getTenant(trx, tenantId));
-    return row && { suspended: row.state === "SUSPENDED", limits: limitsInForce(row, config.tenantLimits) };
+    if (!row) return undefined;
+    return {
+      slug: row.slug,
+      suspended: row.state === "SUSPENDED",
+      limits: limitsInForce(row, config.tenantLimits),
+    };
   };
 
   return {

@@ -15,6 +15,7 @@ import * as eventBatches from "./0020_event_batches.ts";
 import * as storeActivity from "./0030_store_activity.ts";
 import * as usage from "./0035_usage.ts";
 import * as webhooks from "./0045_webhooks.ts";
+import * as progress from "./0050_progress.ts";
 
 /**
  * All migrations in order: listed, not found in a folder, so that they survive bundling. A released one is never
@@ -37,4 +38,5 @@ export const migrations: Readonly<Record<string, Migration>> = {
   "0030_store_activity": storeActivity,
   "0035_usage": usage,
   "0045_webhooks": webhooks,
+  "0050_progress": progress,
 };

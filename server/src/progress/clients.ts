@@ -1,0 +1,19 @@
+import type { TenantSettingsCache } from "../auth/tenants/settings.ts";
+import { notFound } from "../rpc/errors.ts";
+
+const form = /^krn:([a-z0-9][a-z0-9-]{1,61}[a-z0-9]):client:/;
+
+/** The slug of the tenant that a client's KRN names; undefined where it is no KRN of a client. */
+export function tenantSlugOf(clientKrn: string): string | undefined {
+  return form.exec(clientKrn)?.[1];
+}
+
+/** Makes sure that a client is the tenant's. Throws NOT_FOUND, whether or not there is such a tenant. */
+export async function requireOwnClient(
+  tenants: TenantSettingsCache,
+  tenantId: string,
+  clientKrn: string,
+): Promise<void> {
+  const settings = tenants.peek(tenantId) ?? (await tenants.load(tenantId));
+  if (settings?.slug !== tenantSlugOf(clientKrn)) throw notFound("client", clientKrn);
+}

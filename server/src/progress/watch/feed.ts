@@ -1,0 +1,132 @@
+import type { Kysely } from "kysely";
+import type { Logger } from "pino";
+import type { Bus } from "../../bus/bus.ts";
+import type { Database } from "../../db/schema.ts";
+import { withTenant } from "../../db/tenant.ts";
+import { type Loop, startLoop } from "../../jobs/loop.ts";
+import type { DeltaRow } from "../messages.ts";
+import { type Scope, scopeKey, scopeKeysOf } from "./scope.ts";
+import { readDeltas, readEnds } from "./store.ts";
+import { Topic, type TopicParts } from "./topic.ts";
+
+/** Changes that one read takes at most. */
+const rowsPerRead = 1_000;
+/** Changes that are kept in memory for those who come back or catch up. */
+const keptRows = 4_096;
+/** How often is looked without being told: messages of the bus may be lost. */
+const pollMs = 2_000;
+
+/** The bus channel that says that a tenant's feed has gone on, with the number of the last change. */
+export const feedChannel = (tenantId: string) => `progress:${tenantId}`;
+
+export interface FeedParts extends TopicParts {
+  readonly db: Kysely<Database>;
+  readonly bus: Bus;
+  readonly logger: Logger;
+}
+
+/** The one reader of a tenant's changes in this process, which hands each on to all who watch it. Runs while anybody does. */
+export class Feed {
+  readonly tenantId: string;
+  readonly #parts: FeedParts;
+  readonly #topics = new Map<string, Topic>();
+  readonly #onEmpty: () => void;
+  readonly #loop: Loop;
+  readonly #unsubscribe: () => void;
+  readonly #begun = Promise.withResolvers<void>();
+  /** The changes up to `position`, without a gap. */
+  #kept: DeltaRow[] = [];
+  #position: bigint | undefined;
+
+  constructor(tenantId: string, parts: FeedParts, onEmpty: () => void) {
+    this.tenantId = tenantId;
+    this.#parts = parts;
+    this.#onEmpty = onEmpty;
+    const { bus, logger } = parts;
+    this.#unsubscribe = bus.subscribe(feedChannel(tenantId), (sequence) => this.tell(BigInt(sequence)));
+    this.#loop = startLoop({
+      name: "progress feed",
+      step: () => this.#step(),
+      idleMs: pollMs,
+      logger,
+    });
+  }
+
+  /** Resolves when the feed knows where it is. */
+  get begun(): Promise<void> {
+    return this.#begun.promise;
+  }
+
+  get position(): bigint {
+    return this.#position ?? 0n;
+  }
+
+  /** There is a change with this number. */
+  tell(sequence: bigint): void {
+    if (this.#position === undefined || sequence > this.#position) this.#loop.wake();
+  }
+
+  /** The changes after a number, of all scopes; undefined where they are no longer in memory. */
+  recall(after: bigint): readonly DeltaRow[] | undefined {
+    const behind = Number(this.position - after);
+    if (behind <= 0) return [];
+    return behind <= this.#kept.length ? this.#kept.slice(-behind) : undefined;
+  }
+
+  topic(scope: Scope): Topic {
+    const key = scopeKey(scope);
+    let topic = this.#topics.get(key);
+    if (!topic) {
+      const made = new Topic(this, scope, this.#parts, () => {
+        if (this.#topics.get(key) === made) this.#topics.delete(key);
+        if (this.#topics.size === 0) this.#onEmpty();
+      });
+      topic = made;
+      this.#topics.set(key, topic);
+    }
+    return topic;
+  }
+
+  /** Ends all who watch. */
+  end(error?: unknown): void {
+    for (const topic of this.#topics.values()) topic.end(error);
+  }
+
+  async close(): Promise<void> {
+    this.#unsubscribe();
+    this.end();
+    await this.#loop.close();
+  }
+
+  async #step(): Promise<"more" | "idle"> {
+    const { db } = this.#parts;
+    const { tenantId } = this;
+    const position = this.#position;
+    if (position === undefined) {
+      this.#position = (await withTenant(db, tenantId, (trx) => readEnds(trx, tenantId))).sequence;
+      this.#begun.resolve();
+      return "more";
+    }
+    const rows = await withTenant(db, tenantId, (trx) =>
+      readDeltas(trx, tenantId, { clientKrn: "", filename: "" }, position, rowsPerRead),
+    );
+    if (rows.length > 0) this.#handOn(rows);
+    return rows.length === rowsPerRead ? "more" : "idle";
+  }
+
+  #handOn(rows: readonly DeltaRow[]): void {
+    this.#position = rows.at(-1)?.sequence as bigint;
+    this.#kept = [...this.#kept, ...rows].slice(-keptRows);
+    const byTopic = new Map<Topic, DeltaRow[]>();
+    for (const row of rows) {
+      for (const key of scopeKeysOf(row)) {
+        const topic = this.#topics.get(key);
+        if (!topic) continue;
+        const ofTopic = byTopic.get(topic);
+        if (ofTopic) ofTopic.push(row);
+        else byTopic.set(topic, [row]);
+      }
+    }
+    for (const [topic, ofTopic] of byTopic) topic.handOn(ofTopic);
+  }
+}
