@@ -129,13 +129,9 @@ describe("progress", () => {
     const file = newFile();
     await progress.reportProgress(file, owner);
     const as = bearer(stranger.token);
-    for (const call of [
-      progress.reportProgress(file, as),
-      progress.getProgress(file, as),
-      progress.listLineIssues(file, as),
-    ]) {
-      await assertFails(call, Code.NotFound, "NOT_FOUND");
-    }
+    await assertFails(progress.reportProgress(file, as), Code.NotFound, "NOT_FOUND");
+    await assertFails(progress.getProgress(file, as), Code.NotFound, "NOT_FOUND");
+    await assertFails(progress.listLineIssues(file, as), Code.NotFound, "NOT_FOUND");
     assert.deepEqual((await progress.listProgress({ clientKrn }, as)).progress, []);
     await assertFails(
       progress.watchProgress(file, as)[Symbol.asyncIterator]().next(),
