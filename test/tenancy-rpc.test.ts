@@ -405,6 +405,7 @@ const refusedToAll: Record<string, string> = {
   CreateTenant: "MISSING_SCOPE",
   RegisterTenant: "ALREADY_EXISTS",
   IngestEvent: "CONFLICT",
+  ReportProgress: "CONFLICT",
   RequestCode: "NOT_CONFIGURED",
   VerifyCode: "INVALID_CODE",
   RecoverPassword: "INVALID_CODE",

@@ -30,8 +30,8 @@ export interface Victim {
   /** The request id of all mutations that made this. */
   readonly requestId: string;
   readonly eventId: string;
-  /** Where an export of the audit log ended before most of it was there. */
-  readonly auditCursor: string;
+  /** Where streams ended before most of what they give was there, by the name of the method. */
+  readonly cursors: Readonly<Record<string, string>>;
 }
 
 /** Makes it, through the API. */
@@ -41,8 +41,8 @@ export async function makeVictim(server: TestServer): Promise<Victim> {
   const auth = createClient(AuthService, wires.transports.gRPC);
   const metrics = createClient(MetricsService, wires.transports.gRPC);
   const as = bearer(tenant.token);
-  let auditCursor = "";
-  for await (const { cursor } of auth.exportAuditEntries({}, as)) auditCursor = cursor;
+  const cursors: Record<string, string> = {};
+  for await (const { cursor } of auth.exportAuditEntries({}, as)) cursors.ExportAuditEntries = cursor;
   const requestId = randomUUID();
   const target = `target@${mark}.example`;
   const { user: owner } = await auth.getMe({}, as).then(({ principal }) => {
@@ -73,18 +73,22 @@ export async function makeVictim(server: TestServer): Promise<Victim> {
   }));
   await createClient(IngestionService, wires.transports.gRPC).ingestEvents({ events }, as);
   const progress = createClient(ProgressService, wires.transports.gRPC);
-  for (const filename of [`${mark}.csv`, `second ${mark}.csv`]) {
-    const clientKrn = `krn:${mark}:client:c1`;
-    const errors = [1n, 2n].map((line) => ({
-      line,
-      message: `the ${mark} is missing`,
-      rawLine: `${mark},${line}`,
-    }));
-    await progress.reportProgress(
-      { clientKrn, filename, counts: { done: 4711n }, updateId: `${mark}-update`, errors },
-      as,
-    );
+  for await (const { cursor } of progress.watchProgress({ skipSnapshot: true }, as)) {
+    cursors.WatchProgress = cursor;
+    break;
   }
+  const clientKrn = `krn:${mark}:client:c1`;
+  const errors = [1n, 2n].map((line) => ({
+    line,
+    message: `the ${mark} is missing`,
+    rawLine: `${mark},${line}`,
+  }));
+  const file = { clientKrn, filename: `${mark}.csv`, counts: { done: 4711n } };
+  await progress.reportProgress({ ...file, updateId: `${mark}-update`, errors }, as);
+  for await (const { cursor } of progress.exportLineIssues(file, as)) cursors.ExportLineIssues = cursor;
+  const later = errors.map((issue) => ({ ...issue, line: issue.line + 2n }));
+  await progress.reportProgress({ ...file, errors: later }, as);
+  await progress.reportProgress({ ...file, filename: `second ${mark}.csv`, updateId: `${mark}-update` }, as);
   const provider = { ...sampleRequest(AuthService.method.createIdentityProvider), name: `${mark} provider` };
   const { createIdentityProvider } = AuthService.method;
   const make = (request: JsonObject) =>
@@ -99,7 +103,7 @@ export async function makeVictim(server: TestServer): Promise<Victim> {
     providerId: identityProvider?.id ?? "",
   };
   assert.ok(Object.values(found).every(Boolean));
-  return { ...found, tenant, target, requestId, auditCursor, eventId: `${mark}-event-1` };
+  return { ...found, tenant, target, requestId, cursors, eventId: `${mark}-event-1` };
 }
 
 /** Who calls: what they know of themselves is theirs, everything else is the victim's. */
@@ -168,9 +172,7 @@ const values: Record<string, Give> = {
   request_id: ({ victim }) => victim.requestId,
   refresh_token: ({ attacker }) => attacker.refreshToken(),
   page_token: position,
-  cursor(given) {
-    return given.method.name === "ExportAuditEntries" ? given.victim.auditCursor : position(given);
-  },
+  cursor: (given) => given.victim.cursors[given.method.name] ?? position(given),
   etag: position,
   name_contains: mark,
   email_contains: mark,
@@ -224,7 +226,9 @@ export async function readPositions(
     return { etag: (method.name === "UpdateTenant" ? own?.etag : member?.etag) ?? "" };
   }
   const size = has("page_size") ? { pageSize: 1 } : {};
-  const request = { ...sampleRequest(method), ...size };
+  const sample = sampleRequest(method);
+  const file = "clientKrn" in sample ? { clientKrn: `krn:${mark}:client:c1`, filename: `${mark}.csv` } : {};
+  const request = { ...sample, ...file, ...size };
   const { messages } = await callAny(wires.transports.gRPC, method, request, headers);
   const { nextPageToken = "", cursor = "" } = (messages[0] ?? {}) as {
     nextPageToken?: string;
