@@ -7,7 +7,13 @@ const unique = (word: string) => `${word}-${++count}-${randomUUID().slice(0, 8)}
 
 const inAnHour = () => new Date(Date.now() + 3_600_000).toISOString();
 const anHourAgo = () => new Date(Date.now() - 3_600_000).toISOString();
-const event = () => ({ eventType: "sample.made", title: unique("event") });
+const event = () => ({
+  eventType: "sample.made",
+  title: unique("event"),
+  userId: "someone",
+  sessionId: "a session",
+  timestamp: anHourAgo(),
+});
 const progress = { clientKrn: "krn:nobody:client:c1", filename: "file.csv" };
 const alertRule = () => ({
   name: unique("rule"),

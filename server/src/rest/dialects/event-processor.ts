@@ -224,7 +224,7 @@ export const eventProcessor: Dialect = {
     }
     const violations = error.findDetails(BadRequestSchema).flatMap(({ fieldViolations }) => fieldViolations);
     const details = violations.map(({ field, description }) => ({
-      field: field.replace(/^event\./, ""),
+      field: camelCase(field.replace(/^event\./, "")),
       message: description,
     }));
     return {
@@ -244,6 +244,8 @@ const success = (data: JsonObject): JsonObject => ({ success: true, data });
 function failed(code: string, message: string, details: JsonValue[] = []): JsonObject {
   return { success: false, error: { code, message, ...(details.length > 0 && { details }) } };
 }
+
+const camelCase = (path: string) => path.replace(/_([a-z])/g, (_, letter: string) => letter.toUpperCase());
 
 /** The document knows USER; whoever administers the installation is its ADMIN. */
 function userOf({ id, email, platformAdmin }: JsonObject): JsonObject {
