@@ -67,6 +67,25 @@ create policy tenant on audit_entries as permissive for all
   with check (tenant_id = (NULLIF(current_setting('pulsewire.tenant_id'::text, true), ''::text))::uuid);
 grant insert, select on audit_entries to pulsewire_app;
 
+create table deleted_series (
+  tenant_id uuid not null,
+  ref bigint not null,
+  constraint deleted_series_pkey PRIMARY KEY (tenant_id, ref)
+);
+alter table deleted_series enable row level security;
+alter table deleted_series force row level security;
+create policy tenant on deleted_series as permissive for all
+  using (tenant_id = (NULLIF(current_setting('pulsewire.tenant_id'::text, true), ''::text))::uuid)
+  with check (tenant_id = (NULLIF(current_setting('pulsewire.tenant_id'::text, true), ''::text))::uuid);
+create policy worker_changes on deleted_series as permissive for update
+  using (current_setting('pulsewire.worker'::text, true) = 'on'::text)
+  with check (current_setting('pulsewire.worker'::text, true) = 'on'::text);
+create policy worker_deletes on deleted_series as permissive for delete
+  using (current_setting('pulsewire.worker'::text, true) = 'on'::text);
+create policy worker_reads on deleted_series as permissive for select
+  using (current_setting('pulsewire.worker'::text, true) = 'on'::text);
+grant delete, insert, select on deleted_series to pulsewire_app;
+
 create table deliveries (
   tenant_id uuid not null,
   id uuid not null,
@@ -442,29 +461,57 @@ create policy tenant on progress_updates as permissive for all
   with check (tenant_id = (NULLIF(current_setting('pulsewire.tenant_id'::text, true), ''::text))::uuid);
 grant delete, insert, select on progress_updates to pulsewire_app;
 
-create table samples (
+create table sample_batches (
   tenant_id uuid not null,
-  series_id uuid not null,
-  ts timestamp with time zone not null,
-  value double precision not null,
-  constraint samples_pkey PRIMARY KEY (tenant_id, series_id, ts)
-) partition by RANGE (ts);
-alter table samples enable row level security;
-alter table samples force row level security;
-create policy tenant on samples as permissive for all
+  seq bigint not null,
+  written_at timestamp with time zone not null default now(),
+  min_ms bigint not null,
+  max_ms bigint not null,
+  samples integer not null,
+  data bytea not null,
+  constraint sample_batches_pkey PRIMARY KEY (tenant_id, seq)
+);
+alter table sample_batches enable row level security;
+alter table sample_batches force row level security;
+create policy tenant on sample_batches as permissive for all
   using (tenant_id = (NULLIF(current_setting('pulsewire.tenant_id'::text, true), ''::text))::uuid)
   with check (tenant_id = (NULLIF(current_setting('pulsewire.tenant_id'::text, true), ''::text))::uuid);
-grant delete, insert, select, update on samples to pulsewire_app;
+create policy worker_changes on sample_batches as permissive for update
+  using (current_setting('pulsewire.worker'::text, true) = 'on'::text)
+  with check (current_setting('pulsewire.worker'::text, true) = 'on'::text);
+create policy worker_deletes on sample_batches as permissive for delete
+  using (current_setting('pulsewire.worker'::text, true) = 'on'::text);
+create policy worker_reads on sample_batches as permissive for select
+  using (current_setting('pulsewire.worker'::text, true) = 'on'::text);
+grant delete, insert, select on sample_batches to pulsewire_app;
 
-create table samples_default partition of samples (
+create table sample_blocks (
   tenant_id uuid not null,
-  series_id uuid not null,
-  ts timestamp with time zone not null,
-  value double precision not null,
-  constraint samples_default_pkey PRIMARY KEY (tenant_id, series_id, ts)
-) DEFAULT;
-alter table samples_default enable row level security;
-alter table samples_default force row level security;
+  day date not null,
+  run bigint not null,
+  first_ref bigint not null,
+  last_ref bigint not null,
+  min_ms bigint not null,
+  max_ms bigint not null,
+  level smallint not null,
+  samples integer not null,
+  written_at timestamp with time zone not null default now(),
+  data bytea not null,
+  constraint sample_blocks_pkey PRIMARY KEY (tenant_id, day, run, first_ref, min_ms)
+);
+alter table sample_blocks enable row level security;
+alter table sample_blocks force row level security;
+create policy tenant on sample_blocks as permissive for all
+  using (tenant_id = (NULLIF(current_setting('pulsewire.tenant_id'::text, true), ''::text))::uuid)
+  with check (tenant_id = (NULLIF(current_setting('pulsewire.tenant_id'::text, true), ''::text))::uuid);
+create policy worker_changes on sample_blocks as permissive for update
+  using (current_setting('pulsewire.worker'::text, true) = 'on'::text)
+  with check (current_setting('pulsewire.worker'::text, true) = 'on'::text);
+create policy worker_deletes on sample_blocks as permissive for delete
+  using (current_setting('pulsewire.worker'::text, true) = 'on'::text);
+create policy worker_reads on sample_blocks as permissive for select
+  using (current_setting('pulsewire.worker'::text, true) = 'on'::text);
+grant delete, insert, select, update on sample_blocks to pulsewire_app;
 
 create table schema_migrations (
   name character varying(255) not null,
@@ -487,10 +534,12 @@ create table series (
   kind text not null,
   unit text not null default ''::text,
   created_at timestamp with time zone not null default now(),
+  ref bigint not null,
   constraint series_pkey PRIMARY KEY (tenant_id, id),
   constraint series_tenant_id_store_id_fkey FOREIGN KEY (tenant_id, store_id) REFERENCES stores(tenant_id, id) ON DELETE CASCADE
 );
 CREATE UNIQUE INDEX series_identity ON pulsewire.series USING btree (tenant_id, store_id, name, md5((labels)::text));
+CREATE UNIQUE INDEX series_ref ON pulsewire.series USING btree (tenant_id, ref);
 alter table series enable row level security;
 alter table series force row level security;
 create policy tenant on series as permissive for all

@@ -217,7 +217,16 @@ function encode(
 
 /** Every row of every table that a call of these tests could write to. */
 async function countRows(): Promise<Record<string, string>> {
-  const tables = ["tenants", "users", "api_keys", "events", "event_keys", "stores", "series", "samples"];
+  const tables = [
+    "tenants",
+    "users",
+    "api_keys",
+    "events",
+    "event_keys",
+    "stores",
+    "series",
+    "sample_batches",
+  ];
   const counts = tables.map((table) => `(select count(*) from ${table}) as ${table}`);
   const { rows } = await server.database.superuser.query(`select ${counts.join()}`);
   return rows[0];

@@ -65,10 +65,10 @@ describe("migrations", () => {
       create table unruled (tenant_id uuid);
       alter table unruled enable row level security; alter table unruled force row level security;
       create view peephole as select * from users;
-      grant select on samples_default to pulsewire_app`);
+      grant select on events_default to pulsewire_app`);
     assert.deepEqual(
       (await findUnprotectedTables(database.owner.db)).map((line) => line.split(":")[0]),
-      ["bare", "peephole", "samples_default", "unforced", "unruled"],
+      ["bare", "events_default", "peephole", "unforced", "unruled"],
     );
   });
 
@@ -243,10 +243,8 @@ describe("partitions", () => {
     const made = await Promise.all(Array.from({ length: 4 }, () => ensurePartitions(database.app.db, now)));
     assert.equal(
       made.reduce((sum, count) => sum + count),
-      8 + 9,
+      9,
     );
-    const samples = (await partitionsOf(database, "samples")).sort();
-    assert.deepEqual([samples[0], samples.at(-2)], ["samples_20261019", "samples_20261207"]);
     const events = (await partitionsOf(database, "events")).sort();
     assert.deepEqual([events[0], events.at(-2)], ["events_20261124", "events_20261202"]);
     assert.equal(await ensurePartitions(database.app.db, now), 0);
@@ -261,10 +259,6 @@ describe("partitions", () => {
     const id = `${hex.slice(0, 8)}-${hex.slice(8)}-7fff-bfff-ffffffffffff`;
     const tenant = randomUUID();
     await withTenant(db, tenant, async (trx) => {
-      await trx
-        .insertInto("samples")
-        .values({ tenant_id: tenant, series_id: randomUUID(), ts: later, value: 1 })
-        .execute();
       await trx
         .insertInto("events")
         .values({
@@ -284,13 +278,12 @@ describe("partitions", () => {
     const places = async () =>
       withTenant(db, tenant, async (trx) => {
         const { rows } = await sql<{ place: string }>`
-          select tableoid::regclass::text as place from events union all
-          select tableoid::regclass::text from samples`.execute(trx);
+          select tableoid::regclass::text as place from events`.execute(trx);
         return rows.map((row) => row.place);
       });
-    assert.deepEqual(await places(), ["events_default", "samples_default"]);
+    assert.deepEqual(await places(), ["events_default"]);
     await ensurePartitions(db, later);
-    assert.deepEqual(await places(), ["events_20400615", "samples_20400611"]);
+    assert.deepEqual(await places(), ["events_20400615"]);
     assert.deepEqual(await findUnprotectedTables(database.owner.db), []);
   });
 
@@ -300,7 +293,7 @@ describe("partitions", () => {
     await assert.rejects(pool.query("create table mine ()"), /permission denied/);
     for (const [parent, to] of [
       ["users", "2026-01-01"],
-      ["samples; drop table users", "2026-01-01"],
+      ["events; drop table users", "2026-01-01"],
       ["events", "2036-01-01"],
     ]) {
       await assert.rejects(

@@ -65,6 +65,7 @@ export const settingNames = [
   "PULSEWIRE_MAX_BATCH_EVENTS",
   "PULSEWIRE_MAX_BATCH_SAMPLES",
   "PULSEWIRE_MAX_QUEUED_ROWS",
+  "PULSEWIRE_SAMPLE_RETENTION_DAYS",
   "PULSEWIRE_DRAIN_TIMEOUT",
   "PULSEWIRE_PROGRESS_GRACE",
   "PULSEWIRE_PROGRESS_STALL",
@@ -238,6 +239,8 @@ export interface Limits {
   readonly countedCallers: number;
   /** Series whose existence is remembered. */
   readonly seriesCacheSize: number;
+  /** For how many days, the present one not counted, samples are kept; 0: for ever. Default 400. */
+  readonly sampleRetentionDays: number;
   /** How far a sample may lie in the past, milliseconds. */
   readonly maxSampleAgeMs: number;
   /** How far a sample may lie in the future, milliseconds. */
@@ -359,6 +362,7 @@ export function envToConfig(env: Settings): Config {
       authCallsPerMinute: integer(env, "PULSEWIRE_AUTH_RATE_LIMIT", 100, 0, 1_000_000_000),
       countedCallers: 100_000,
       seriesCacheSize: 500_000,
+      sampleRetentionDays: integer(env, "PULSEWIRE_SAMPLE_RETENTION_DAYS", 400, 0, 36_500),
       maxSampleAgeMs: 30 * dayMs,
       maxSampleAheadMs: dayMs,
     },

@@ -191,7 +191,7 @@ export async function createContext(config: Config, logger: Logger): Promise<Con
       ),
     },
     events: createEventIngest(db, config.limits, usage),
-    samples: createSampleWriter(db, config.limits, activity, usage),
+    samples: createSampleWriter(db, config.limits, activity, usage, tenantSettings),
     progressReports: createProgressReports(db, config, progressFeeds.tell),
     progressFeeds,
     health: createHealth([

@@ -46,10 +46,22 @@ export function tenantRows(tenant: string, slug: string, keyHash: Buffer): Recor
     store_activity: [{ tenant_id: tenant, store_id: id, last_sample_at: now, last_received_at: now }],
     api_keys: [{ tenant_id: tenant, id, name: "Key", key_prefix: "pw_", key_hash: keyHash, created_by: id }],
     series: [{ tenant_id: tenant, id, store_id: id, name: "temperature", kind: "gauge" }],
-    samples: [
-      { tenant_id: tenant, series_id: id, ts: now, value: 1 },
-      { tenant_id: tenant, series_id: id, ts: new Date("2001-01-01T00:00:00Z"), value: 2 },
+    sample_batches: [{ tenant_id: tenant, min_ms: 0, max_ms: 0, samples: 1, data: Buffer.of(1) }],
+    sample_blocks: [
+      {
+        tenant_id: tenant,
+        day: "2001-01-01",
+        run: 1,
+        first_ref: 1,
+        last_ref: 1,
+        min_ms: 0,
+        max_ms: 0,
+        level: 1,
+        samples: 1,
+        data: Buffer.of(1),
+      },
     ],
+    deleted_series: [{ tenant_id: tenant, ref: 1 }],
     events: [event(tenant, uuidv7(now)), event(tenant, uuidv7(new Date("2001-01-01T00:00:00Z")))],
     audit_entries: [
       {

@@ -211,13 +211,17 @@ const values: Record<string, Give> = {
 /** Reads, as the victim, the next page's token, an export's cursor or the version of what a mutation is about. */
 export async function readPositions(
   url: string,
-  { tenant, memberId }: Victim,
+  { tenant, memberId, storeId }: Victim,
   method: DescMethod,
 ): Promise<Record<string, string>> {
   const has = (...names: string[]) => method.input.fields.some(({ name }) => names.includes(name));
   if (!has("etag", "page_token", "cursor")) return {};
   using wires = openWires(url);
   const { headers } = bearer(tenant.token);
+  if (method.name === "UpdateStore") {
+    const metrics = createClient(MetricsService, wires.transports.gRPC);
+    return { etag: (await metrics.getStore({ storeId }, { headers })).store?.etag ?? "" };
+  }
   if (has("etag")) {
     const auth = createClient(AuthService, wires.transports.gRPC);
     const { users } = await auth.listUsers({}, { headers });

@@ -3,8 +3,6 @@ import type { Database } from "./schema.ts";
 
 /** How far the partitions of each table reach around today, in days. Beyond, rows go to a default partition. */
 export const partitionReach = {
-  /** Samples may come 30 days late. */
-  samples: { behind: 35, ahead: 14 },
   events: { behind: 1, ahead: 7 },
 } as const;
 

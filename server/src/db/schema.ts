@@ -1,5 +1,5 @@
 import type { JsonObject } from "@bufbuild/protobuf";
-import type { ColumnType, Generated, JSONColumnType } from "kysely";
+import type { ColumnType, Generated, GeneratedAlways, JSONColumnType } from "kysely";
 
 /** The tables as the service sees them. Column by column the same as `server/schema.sql`. */
 export interface Database {
@@ -18,7 +18,9 @@ export interface Database {
   stores: StoresTable;
   store_activity: StoreActivityTable;
   series: SeriesTable;
-  samples: SamplesTable;
+  sample_batches: SampleBatchesTable;
+  sample_blocks: SampleBlocksTable;
+  deleted_series: DeletedSeriesTable;
   events: EventsTable;
   event_keys: EventKeysTable;
   event_batches: EventBatchesTable;
@@ -266,14 +268,45 @@ export interface SeriesTable {
   kind: string;
   unit: Generated<string>;
   created_at: CreatedAt;
+  /** What stored samples call the series; unique in the installation and never used again. */
+  ref: GeneratedAlways<bigint>;
 }
 
-export interface SamplesTable {
+/** What a flush wrote of a tenant, until the compaction takes it; see `metrics/storage/batch.ts`. */
+export interface SampleBatchesTable {
   tenant_id: Fixed<string>;
-  series_id: Fixed<string>;
-  /** Microseconds in the database; a Date keeps milliseconds only. */
-  ts: Fixed<Date>;
-  value: number;
+  /** Of two batches, one committed before the other began, the later has the greater. */
+  seq: GeneratedAlways<bigint>;
+  written_at: CreatedAt;
+  /** The earliest and the latest time of its samples, milliseconds since 1970. */
+  min_ms: Fixed<bigint>;
+  max_ms: Fixed<bigint>;
+  samples: Fixed<number>;
+  data: Fixed<Buffer>;
+}
+
+/** Series of deleted stores whose samples are still in blocks. */
+export interface DeletedSeriesTable {
+  tenant_id: Fixed<string>;
+  ref: Fixed<bigint>;
+}
+
+/** Compacted samples of some series of one day; see `metrics/storage/block.ts`. */
+export interface SampleBlocksTable {
+  tenant_id: Fixed<string>;
+  /** UTC; all its samples are of it. */
+  day: Fixed<string>;
+  /** Blocks that were made together; of equal series and times, those of the greatest run of a day stand. */
+  run: bigint;
+  first_ref: Fixed<bigint>;
+  last_ref: Fixed<bigint>;
+  min_ms: Fixed<bigint>;
+  max_ms: Fixed<bigint>;
+  /** How often its samples were merged. */
+  level: Fixed<number>;
+  samples: Fixed<number>;
+  written_at: CreatedAt;
+  data: Fixed<Buffer>;
 }
 
 export interface EventsTable {

@@ -1,6 +1,5 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { durationMs, timestampDate, timestampFromDate } from "@bufbuild/protobuf/wkt";
-import { classifyDatabaseError } from "../db/sqlstate.ts";
 import type { TenantTransaction } from "../db/tenant.ts";
 import {
   Aggregation,
@@ -10,13 +9,19 @@ import {
 } from "../gen/pulsewire/metrics/v1/sample_pb.js";
 import type { Caller } from "../rpc/caller.ts";
 import { invalidField, notFound } from "../rpc/errors.ts";
+import { lookBackMs, StepGroup } from "./aggregate.ts";
 import { kindOf } from "./messages.ts";
-import { readPoints } from "./query.ts";
+import { readSeries } from "./read.ts";
 import { getStore, listSeries, type SeriesRow } from "./store.ts";
 
 const defaultRangeMs = 3_600_000;
 const defaultMaxPoints = 11_000;
 const maxSeries = 10_000;
+/** Samples that are read at a time, as far as that can be foreseen: bounds the memory of a query. */
+const samplesPerRead = 4_000_000;
+const expectedIntervalMs = 10_000;
+/** Samples that a query may read in all. */
+const maxSamplesRead = 50_000_000;
 
 type SeriesPoints = MessageInitShape<typeof SeriesPointsSchema> & {
   timestampsMs: number[];
@@ -40,15 +45,7 @@ export async function answerQuery(
   if (stepMs === undefined && request.groupBy.length > 0) {
     throw invalidField("step", "is needed to group; leave group_by out for raw samples", "required");
   }
-  const maxPoints = request.maxPoints || defaultMaxPoints;
-
-  const series = await listSeries(
-    trx,
-    tenantId,
-    { storeId, name, nameContains: "", labels },
-    maxSeries + 1,
-    undefined,
-  );
+  const series = await listSeries(trx, tenantId, { storeId, name, nameContains: "", labels }, maxSeries + 1);
   if (series.length > maxSeries) {
     throw invalidField(
       "labels",
@@ -60,31 +57,10 @@ export async function answerQuery(
     throw notFound("store", storeId);
 
   const groups = groupSeries(series, request.groupBy);
-  for (const [aggregation, members] of byAggregation(groups, request.aggregation)) {
-    const points = await readPoints(trx, tenantId, {
-      seriesIds: members.flatMap(({ seriesIds }) => seriesIds),
-      groups: members.flatMap(({ seriesIds }, index) => seriesIds.map(() => index)),
-      start,
-      end,
-      stepMs,
-      aggregation,
-      maxPoints,
-    }).catch((error: unknown) => {
-      throw classifyDatabaseError(error)?.sqlstate === numericOutOfRange ? outOfRange() : error;
-    });
-    if (points.length > maxPoints) {
-      throw invalidField(
-        "max_points",
-        `the answer has more than ${maxPoints} points; take a longer step`,
-        "range",
-      );
-    }
-    for (const { group, ms, value } of points) {
-      const answer = members[group]?.answer;
-      answer?.timestampsMs.push(ms);
-      answer?.values.push(value);
-    }
-  }
+  const range = { startMs: start.getTime(), endMs: end.getTime() };
+  const budget = createBudget(request.maxPoints || defaultMaxPoints);
+  if (stepMs === undefined) await readRaw(trx, tenantId, groups, range, budget);
+  else await readSteps(trx, tenantId, groups, { ...range, stepMs }, request.aggregation, budget);
   return {
     series: groups.map(({ answer }) => answer).filter(({ values }) => values.length > 0),
     start: timestampFromDate(start),
@@ -92,18 +68,109 @@ export async function answerQuery(
   };
 }
 
-const numericOutOfRange = "22003";
+interface Range {
+  readonly startMs: number;
+  readonly endMs: number;
+}
 
-function outOfRange() {
-  return invalidField(
-    "aggregation",
-    "the result is beyond the range of a double; ask for max or last",
-    "range",
-  );
+/** Counts what a query costs and refuses what is too much. */
+function createBudget(maxPoints: number) {
+  let samples = 0;
+  return {
+    read(count: number) {
+      samples += count;
+      if (samples <= maxSamplesRead) return;
+      throw invalidField(
+        "end",
+        `more than ${maxSamplesRead.toLocaleString("en-US")} samples lie in the range; ask for fewer series or a shorter range`,
+        "range",
+      );
+    },
+    answer(points: number) {
+      if (points <= maxPoints) return;
+      throw invalidField(
+        "max_points",
+        `the answer has more than ${maxPoints} points; take a longer step`,
+        "range",
+      );
+    },
+  };
+}
+
+type Budget = ReturnType<typeof createBudget>;
+
+/** Every series for itself; raw samples are never grouped. */
+async function readRaw(
+  trx: TenantTransaction,
+  tenantId: string,
+  groups: readonly Group[],
+  { startMs, endMs }: Range,
+  budget: Budget,
+): Promise<void> {
+  const answers = new Map(groups.flatMap(({ series, answer }) => series.map(({ id }) => [id, answer])));
+  let points = 0;
+  for (const part of partsOf(groups, endMs - startMs)) {
+    for (const { series, timestampsMs, values } of await readSeries(trx, tenantId, part, startMs, endMs)) {
+      points += values.length;
+      budget.answer(points);
+      const answer = answers.get(series.id) as SeriesPoints;
+      answer.timestampsMs = Array.from(timestampsMs);
+      answer.values = Array.from(values);
+    }
+  }
+}
+
+async function readSteps(
+  trx: TenantTransaction,
+  tenantId: string,
+  groups: readonly Group[],
+  { startMs, endMs, stepMs }: Range & { stepMs: number },
+  asked: Aggregation,
+  budget: Budget,
+): Promise<void> {
+  const gathered = groups.map(({ series, counter, answer }) => {
+    // Where nothing was asked for, counters become rates and gauges means.
+    const aggregation = asked || (counter ? Aggregation.RATE : Aggregation.AVG);
+    return { series, answer, steps: new StepGroup({ stepMs, startMs, aggregation }), aggregation };
+  });
+  const groupOf = new Map(gathered.flatMap((group) => group.series.map(({ id }) => [id, group])));
+  const fromMs = gathered.some(({ aggregation }) => aggregation === Aggregation.RATE)
+    ? startMs - lookBackMs(stepMs)
+    : startMs;
+  let points = 0;
+  for (const part of partsOf(groups, endMs - fromMs)) {
+    for (const run of await readSeries(trx, tenantId, part, fromMs, endMs)) {
+      budget.read(run.values.length);
+      const { steps } = groupOf.get(run.series.id) as (typeof gathered)[number];
+      points -= steps.size;
+      steps.add(run);
+      points += steps.size;
+      budget.answer(points);
+    }
+  }
+  for (const { answer, steps } of gathered) {
+    const { timestampsMs, values } = steps.points();
+    if (!values.every(Number.isFinite)) {
+      throw invalidField(
+        "aggregation",
+        "the result is beyond the range of a double; ask for max or last",
+        "range",
+      );
+    }
+    answer.timestampsMs = timestampsMs;
+    answer.values = values;
+  }
+}
+
+/** The series in parts of which each can be read at a time. */
+function* partsOf(groups: readonly Group[], rangeMs: number): Generator<SeriesRow[]> {
+  const series = groups.flatMap((group) => group.series);
+  const size = Math.max(16, Math.floor(samplesPerRead / Math.max(1, rangeMs / expectedIntervalMs)));
+  for (let from = 0; from < series.length; from += size) yield series.slice(from, from + size);
 }
 
 interface Group {
-  readonly seriesIds: string[];
+  readonly series: SeriesRow[];
   readonly counter: boolean;
   readonly answer: SeriesPoints;
 }
@@ -122,18 +189,12 @@ function groupSeries(series: readonly SeriesRow[], groupBy: readonly string[]): 
     const identity = groupBy.length === 0 ? row.id : JSON.stringify([row.name, storeId, labels]);
     const group = groups.get(identity);
     if (group) {
-      group.seriesIds.push(row.id);
+      group.series.push(row);
       continue;
     }
     const kind = kindOf(row);
     const answer = { storeId, name: row.name, labels, kind, unit: row.unit, timestampsMs: [], values: [] };
-    groups.set(identity, { seriesIds: [row.id], counter: row.kind === "counter", answer });
+    groups.set(identity, { series: [row], counter: row.kind === "counter", answer });
   }
   return [...groups.values()];
-}
-
-/** Where no aggregation was asked for, counters become rates and gauges means. */
-function byAggregation(groups: readonly Group[], asked: Aggregation) {
-  if (asked) return new Map([[asked as Exclude<Aggregation, Aggregation.UNSPECIFIED>, groups]]);
-  return Map.groupBy(groups, ({ counter }) => (counter ? Aggregation.RATE : Aggregation.AVG));
 }

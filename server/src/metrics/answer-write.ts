@@ -12,7 +12,8 @@ import type { Caller } from "../rpc/caller.ts";
 import { clockSkewMs } from "../rpc/clock-skew.ts";
 import { failure, invalidField, notFound } from "../rpc/errors.ts";
 import { invalidRequest } from "../rpc/validate.ts";
-import { type InvalidItem, readItems, type SampleItem } from "./samples.ts";
+import type { Refusal, SampleBatch } from "./sample-batch.ts";
+import { type InvalidItem, readItems } from "./samples.ts";
 import type { SampleWriter } from "./write.ts";
 
 /** Checks and commits the samples of a call. */
@@ -24,35 +25,43 @@ export async function answerWrite(
 ): Promise<MessageInitShape<typeof WriteSamplesResponseSchema>> {
   const receivedAt = new Date();
   requireSize(request, limits.maxBatchSamples);
-  const { items, invalid } = readItems(request, {
-    receivedAtMs: receivedAt.getTime(),
-    skewMs: clockSkewMs(request.sentAt, receivedAt),
-    maxAgeMs: limits.maxSampleAgeMs,
-    maxAheadMs: limits.maxSampleAheadMs,
-    defaultStoreId: request.storeId || (caller.storeIds.length === 1 ? (caller.storeIds[0] ?? "") : ""),
-  });
-  if (invalid.length > 0 && !request.allowPartial) throw invalidItems(invalid);
-  const foreign = items.filter(({ series }) => !isOwnStore(caller, series.storeId));
-  if (foreign.length > 0 && !request.allowPartial) throw keyRestricted();
-  const own = items.filter(({ series }) => isOwnStore(caller, series.storeId));
-  const unknownStores = await writer.unknownStores(caller.tenantId, own);
-  const unknown = own.filter(({ series }) => unknownStores.has(series.storeId));
-  const [first] = unknown;
-  if (first && !request.allowPartial) throw notFound("store", first.series.storeId);
-  const writable = own.filter(({ series }) => !unknownStores.has(series.storeId));
-  const results = writable.length > 0 ? await writer.commit(caller.tenantId, writable) : [];
+  const { batch, invalid } = readItems(
+    request,
+    {
+      tenantId: caller.tenantId,
+      receivedAtMs: receivedAt.getTime(),
+      skewMs: clockSkewMs(request.sentAt, receivedAt),
+      maxAgeMs: limits.maxSampleAgeMs,
+      maxAheadMs: limits.maxSampleAheadMs,
+      defaultStoreId:
+        request.storeId.toLowerCase() || (caller.storeIds.length === 1 ? (caller.storeIds[0] ?? "") : ""),
+    },
+    writer.series,
+  );
+  const { allowPartial } = request;
+  if (invalid.length > 0 && !allowPartial) throw invalidItems(invalid);
+  const foreign = foreignRuns(caller, batch);
+  if (foreign.size > 0 && !allowPartial) throw keyRestricted();
+  const own = foreign.size > 0 ? batch.without(foreign) : batch;
+  const result =
+    own.size > 0
+      ? await writer.commit(caller.tenantId, { batch: own, allowPartial })
+      : { newSeries: 0, refused: new Map<number, Refusal>() };
+  const [refusal] = result.refused;
+  if (refusal && !allowPartial) throw refusedCall(own, ...refusal);
 
   const failures = [
     ...invalid.map(rejectInvalid),
-    ...foreign.map((item) => reject(item, "KEY_RESTRICTED", "the API key is bound to other stores")),
-    ...unknown.map((item) => reject(item, "NOT_FOUND", `no store '${item.series.storeId}' in this tenant`)),
+    ...[...foreign].map((run) => rejectRun(batch, run, "KEY_RESTRICTED")),
+    ...[...result.refused].map(([run, reason]) => rejectRun(own, run, reason)),
   ];
   const rejected = failures.reduce((sum, { sampleCount }) => sum + sampleCount, 0);
-  const accepted = countSamples(writable);
+  const refused = [...result.refused.keys()].reduce((sum, run) => sum + (own.counts[run] ?? 0), 0);
+  const accepted = own.size - refused;
   return {
     counts: { total: accepted + rejected, accepted, rejected },
     failures,
-    newSeries: results.filter(({ newSeries }) => newSeries).length,
+    newSeries: result.newSeries,
   };
 }
 
@@ -70,8 +79,10 @@ function requireSize(request: WriteSamplesRequest, maxSamples: number): void {
   }
 }
 
-function isOwnStore({ storeIds }: Caller, storeId: string): boolean {
-  return storeIds.length === 0 || storeIds.includes(storeId);
+/** The runs whose stores the caller's key is not bound to. */
+function foreignRuns({ storeIds }: Caller, { series }: SampleBatch): Set<number> {
+  if (storeIds.length === 0) return new Set();
+  return new Set(series.flatMap(({ storeId }, run) => (storeIds.includes(storeId) ? [] : [run])));
 }
 
 function keyRestricted() {
@@ -84,8 +95,15 @@ function keyRestricted() {
   );
 }
 
-function countSamples(items: readonly SampleItem[]): number {
-  return items.reduce((sum, { values }) => sum + values.length, 0);
+/** The error of a call that had to be written whole. */
+function refusedCall({ series }: SampleBatch, run: number, reason: Refusal) {
+  if (reason === "NOT_FOUND") return notFound("store", series[run]?.storeId ?? "");
+  return failure(
+    ErrorReason.TENANT_LIMIT,
+    "the tenant has as many series as it may have: samples of known series are still taken; with allow_partial, those of " +
+      "new ones alone are refused",
+    { metadata: { limit: "series" } },
+  );
 }
 
 function invalidItems(invalid: readonly InvalidItem[]) {
@@ -114,11 +132,28 @@ function rejectInvalid({ index, plain, sampleCount, violations }: InvalidItem): 
   });
 }
 
-function reject({ index, plain, values }: SampleItem, code: string, message: string): SampleFailure {
+const refusals: Record<Refusal | "KEY_RESTRICTED", { field: string; message: (storeId: string) => string }> =
+  {
+    KEY_RESTRICTED: { field: "store_id", message: () => "the API key is bound to other stores" },
+    NOT_FOUND: { field: "store_id", message: (storeId) => `no store '${storeId}' in this tenant` },
+    TENANT_LIMIT: {
+      field: "labels",
+      message: () => "a new series, and the tenant has as many series as it may have",
+    },
+  };
+
+function rejectRun(batch: SampleBatch, run: number, code: keyof typeof refusals): SampleFailure {
+  const item = batch.items[run] ?? 0;
+  const { field, message } = refusals[code];
   return create(SampleFailureSchema, {
-    index,
-    plain,
-    sampleCount: values.length,
-    outcome: { status: OutcomeStatus.REJECTED, field: "store_id", code, message },
+    index: item >>> 1,
+    plain: item % 2 === 1,
+    sampleCount: batch.counts[run] ?? 0,
+    outcome: {
+      status: OutcomeStatus.REJECTED,
+      field,
+      code,
+      message: message(batch.series[run]?.storeId ?? ""),
+    },
   });
 }

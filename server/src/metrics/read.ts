@@ -1,6 +1,9 @@
 /** Reads samples for whoever computes with them: queries, alert rules. How they are stored shows nowhere else. */
 import { sql } from "kysely";
+import { uuidArray } from "../db/binary-array.ts";
 import type { TenantTransaction } from "../db/tenant.ts";
+import { dayMs } from "./storage/blocks.ts";
+import { readRuns } from "./storage/read-runs.ts";
 import { listSeries, type SeriesRow } from "./store.ts";
 
 /** Which series. What is not given does not narrow. */
@@ -13,7 +16,7 @@ export interface SeriesSelector {
   readonly seriesIds?: readonly string[];
 }
 
-/** The samples of one series, oldest first, one for each time. */
+/** The samples of one series, oldest first, one for each time. Not to be changed: others may read the same arrays. */
 export interface SampleRun {
   readonly series: SeriesRow;
   /** Milliseconds since 1970, ascending. */
@@ -36,19 +39,24 @@ export async function readSamples(
   fromMs: number,
   toMs: number,
 ): Promise<SampleRun[]> {
-  const series = new Map((await selectSeries(trx, tenantId, selector)).map((row) => [row.id, row]));
-  const { rows } = await sql<{ id: string; times: number[]; values: number[] }>`
-    select series_id as id, array_agg(extract(epoch from ts)::double precision * 1000 order by ts) as times,
-      array_agg(value order by ts) as values
-    from samples
-    where tenant_id = ${tenantId} and series_id = any(${[...series.keys()]}::uuid[])
-      and ts >= to_timestamp(${fromMs}::double precision / 1000) and ts < to_timestamp(${toMs}::double precision / 1000)
-    group by series_id`.execute(trx);
-  return rows.map(({ id, times, values }) => ({
-    series: series.get(id) as SeriesRow,
-    timestampsMs: Float64Array.from(times),
-    values: Float64Array.from(values),
-  }));
+  const series = await selectSeries(trx, tenantId, selector);
+  return await readSeries(trx, tenantId, series, fromMs, toMs);
+}
+
+/** The same for series that are known. */
+export async function readSeries(
+  trx: TenantTransaction,
+  tenantId: string,
+  series: readonly SeriesRow[],
+  fromMs: number,
+  toMs: number,
+): Promise<SampleRun[]> {
+  const refs = series.map(({ ref }) => Number(ref));
+  const runs = new Map((await readRuns(trx, tenantId, refs, fromMs, toMs)).map((run) => [run.ref, run]));
+  return series.flatMap((row) => {
+    const run = runs.get(Number(row.ref));
+    return run ? [{ series: row, timestampsMs: run.times, values: run.values }] : [];
+  });
 }
 
 /** The series that a selector matches, by name, store and id. */
@@ -70,14 +78,16 @@ export async function readLatest(
   seriesIds: readonly string[],
   sinceMs: number,
 ): Promise<Map<string, LatestSample>> {
-  const { rows } = await sql<{ id: string; ms: number; value: number }>`
-    select id, extract(epoch from ts)::double precision * 1000 as ms, value
-    from unnest(${[...seriesIds]}::uuid[]) as wanted (id)
-    cross join lateral (
-      select ts, value from samples
-      where tenant_id = ${tenantId} and series_id = wanted.id
-        and ts >= to_timestamp(${sinceMs}::double precision / 1000)
-      order by ts desc limit 1
-    ) as latest`.execute(trx);
-  return new Map(rows.map(({ id, ms, value }) => [id, { ms, value }]));
+  const { rows } = await sql<{ id: string; ref: bigint }>`/* kept as refs_of_series */
+    select id, ref from series where tenant_id = ${tenantId} and id = any(${uuidArray(seriesIds)}::uuid[])`.execute(
+    trx,
+  );
+  const ids = new Map(rows.map(({ id, ref }) => [Number(ref), id]));
+  const runs = await readRuns(trx, tenantId, [...ids.keys()], sinceMs, Date.now() + 2 * dayMs);
+  return new Map(
+    runs.map(({ ref, times, values }) => [
+      ids.get(ref) as string,
+      { ms: times.at(-1) as number, value: values.at(-1) as number },
+    ]),
+  );
 }

@@ -1,4 +1,4 @@
-/** The two wire forms of samples, made one: series, each with its points. */
+/** The two wire forms of samples, made one: runs of series. */
 import { timestampMs } from "@bufbuild/protobuf/wkt";
 import { stringify } from "safe-stable-stringify";
 import { uuidFromHash } from "../db/uuid.ts";
@@ -12,25 +12,8 @@ import {
 } from "../gen/pulsewire/metrics/v1/sample_pb.js";
 import type { FieldViolation } from "../rpc/errors.ts";
 import { violationsOf } from "../rpc/validate.ts";
-
-/** The identity of a series. Equal series have equal ids, wherever and whenever they are made. */
-export interface SeriesKey {
-  readonly id: string;
-  readonly storeId: string;
-  readonly name: string;
-  readonly labels: Record<string, string>;
-  readonly kind: "gauge" | "counter";
-  readonly unit: string;
-}
-
-/** An item of the request: one plain sample or one packed series. */
-export interface SampleItem {
-  readonly index: number;
-  readonly plain: boolean;
-  readonly series: SeriesKey;
-  readonly timestampsMs: readonly number[];
-  readonly values: readonly number[];
-}
+import { SampleBatch } from "./sample-batch.ts";
+import type { SeriesCache, WrittenSeries } from "./series-cache.ts";
 
 /** An item that breaks a rule. */
 export interface InvalidItem {
@@ -41,6 +24,7 @@ export interface InvalidItem {
 }
 
 export interface SampleRules {
+  readonly tenantId: string;
   readonly receivedAtMs: number;
   /** Added to the sender's times. */
   readonly skewMs: number;
@@ -54,79 +38,67 @@ export interface SampleRules {
 export function readItems(
   request: WriteSamplesRequest,
   rules: SampleRules,
-): { items: SampleItem[]; invalid: InvalidItem[] } {
-  const items: SampleItem[] = [];
+  cache: SeriesCache,
+): { batch: SampleBatch; invalid: InvalidItem[] } {
   const invalid: InvalidItem[] = [];
-  const add = (item: SampleItem, violations: FieldViolation[]) => {
-    const { index, plain } = item;
-    const sampleCount = Math.max(item.timestampsMs.length, 1);
-    if (violations.length > 0) invalid.push({ index, plain, sampleCount, violations });
-    else items.push(item);
-  };
+  const packedSize = request.series.reduce((sum, { values }) => sum + values.length, 0);
+  const batch = new SampleBatch(packedSize + request.samples.length);
   request.series.forEach((packed, index) => {
-    const violations = violationsOf(SeriesSamplesSchema, packed);
-    const item = readPacked(packed, index, rules);
-    add(item, violations.length > 0 ? violations : checkPacked(packed, item, rules));
+    const violations = checkPacked(packed, rules);
+    if (violations.length > 0) {
+      const sampleCount = Math.max(packed.offsetsMs.length, 1);
+      invalid.push({ index, plain: false, sampleCount, violations });
+      return;
+    }
+    const base = packed.baseTime ? timestampMs(packed.baseTime) + rules.skewMs : 0;
+    const { offsetsMs, values } = packed;
+    for (let at = 0; at < values.length; at++)
+      batch.add(base + (offsetsMs[at] as number), values[at] as number);
+    batch.endRun(seriesOf(packed, rules, cache), 2 * index, values.length);
   });
   request.samples.forEach((sample, index) => {
-    const violations = violationsOf(SampleSchema, sample);
-    const item = readPlain(sample, index, rules);
-    add(
-      item,
-      violations.length > 0 ? violations : [...checkStore(item), ...checkTimes(item, rules, "timestamp")],
-    );
+    const violations = checkPlain(sample, rules);
+    if (violations.length > 0) {
+      invalid.push({ index, plain: true, sampleCount: 1, violations });
+      return;
+    }
+    batch.add(timeOf(sample, rules), sample.value);
+    batch.endRun(seriesOf(sample, rules, cache), 2 * index + 1, 1);
   });
-  return { items, invalid };
+  return { batch, invalid };
 }
 
-function readPlain(sample: Sample, index: number, rules: SampleRules): SampleItem {
-  const timestamp = sample.timestamp ? timestampMs(sample.timestamp) + rules.skewMs : rules.receivedAtMs;
-  return {
-    index,
-    plain: true,
-    series: seriesKey(sample, rules),
-    timestampsMs: [timestamp],
-    values: [withoutSubnormal(sample.value)],
-  };
+function timeOf({ timestamp }: Sample, rules: SampleRules): number {
+  return timestamp ? timestampMs(timestamp) + rules.skewMs : rules.receivedAtMs;
 }
 
-function readPacked(packed: SeriesSamples, index: number, rules: SampleRules): SampleItem {
-  const base = packed.baseTime ? timestampMs(packed.baseTime) + rules.skewMs : Number.NaN;
-  return {
-    index,
-    plain: false,
-    series: seriesKey(packed, rules),
-    timestampsMs: packed.offsetsMs.map((offset) => base + offset),
-    values: packed.values.map(withoutSubnormal),
-  };
+function checkPlain(sample: Sample, rules: SampleRules): FieldViolation[] {
+  const violations = violationsOf(SampleSchema, sample);
+  if (violations.length > 0) return violations;
+  return [...checkStore(sample, rules), ...checkTimes([timeOf(sample, rules)], rules, () => "timestamp")];
 }
 
-const leastNormal = 2 ** -1022;
-
-/** PostgreSQL refuses arithmetic whose result underflows, as it can only with subnormal numbers. */
-function withoutSubnormal(value: number): number {
-  return Math.abs(value) < leastNormal ? 0 : value;
-}
-
-function checkPacked(packed: SeriesSamples, item: SampleItem, rules: SampleRules): FieldViolation[] {
-  const violations = checkStore(item);
-  if (packed.offsetsMs.length !== packed.values.length) {
-    const description = `has ${packed.values.length} entries, offsets_ms has ${packed.offsetsMs.length}; they must match`;
+function checkPacked(packed: SeriesSamples, rules: SampleRules): FieldViolation[] {
+  const violations = violationsOf(SeriesSamplesSchema, packed);
+  if (violations.length > 0) return violations;
+  violations.push(...checkStore(packed, rules));
+  const { baseTime, offsetsMs, values } = packed;
+  if (offsetsMs.length !== values.length) {
+    const description = `has ${values.length} entries, offsets_ms has ${offsetsMs.length}; they must match`;
     violations.push({ field: "values", description, rule: "values.count" });
   }
-  const broken = packed.values.findIndex((value) => !Number.isFinite(value));
+  const broken = values.findIndex((value) => !Number.isFinite(value));
   if (broken >= 0) {
-    violations.push({
-      field: `values[${broken}]`,
-      description: "must be a finite number",
-      rule: "double.finite",
-    });
+    const description = "must be a finite number";
+    violations.push({ field: `values[${broken}]`, description, rule: "double.finite" });
   }
-  return [...violations, ...checkTimes(item, rules, "offsets_ms")];
+  const base = baseTime ? timestampMs(baseTime) + rules.skewMs : Number.NaN;
+  const times = offsetsMs.map((offset) => base + offset);
+  return [...violations, ...checkTimes(times, rules, (index) => `offsets_ms[${index}]`)];
 }
 
-function checkStore({ series }: SampleItem): FieldViolation[] {
-  if (series.storeId !== "") return [];
+function checkStore({ storeId }: { storeId: string }, { defaultStoreId }: SampleRules): FieldViolation[] {
+  if (storeId || defaultStoreId) return [];
   return [
     {
       field: "store_id",
@@ -136,27 +108,39 @@ function checkStore({ series }: SampleItem): FieldViolation[] {
   ];
 }
 
-function checkTimes(item: SampleItem, rules: SampleRules, field: string): FieldViolation[] {
+function checkTimes(
+  times: readonly number[],
+  rules: SampleRules,
+  field: (index: number) => string,
+): FieldViolation[] {
   const oldest = rules.receivedAtMs - rules.maxAgeMs;
   const newest = rules.receivedAtMs + rules.maxAheadMs;
-  const wrong = item.timestampsMs.findIndex((time) => !(time >= oldest && time <= newest));
+  const wrong = times.findIndex((time) => !(time >= oldest && time <= newest));
   if (wrong < 0) return [];
   const description = `must lie between ${isoDate(oldest)} and ${isoDate(newest)}`;
-  return [{ field: item.plain ? field : `${field}[${wrong}]`, description, rule: "timestamp.range" }];
+  return [{ field: field(wrong), description, rule: "timestamp.range" }];
 }
 
 function isoDate(ms: number): string {
   return new Date(ms).toISOString();
 }
 
-function seriesKey(item: Sample | SeriesSamples, rules: SampleRules): SeriesKey {
-  const storeId = item.storeId || rules.defaultStoreId;
-  return {
-    id: uuidFromHash(stringify([storeId, item.name, item.labels])),
-    storeId,
-    name: item.name,
-    labels: item.labels,
-    kind: item.kind === MetricKind.COUNTER ? "counter" : "gauge",
-    unit: item.unit,
-  };
+function seriesOf(item: Sample | SeriesSamples, rules: SampleRules, cache: SeriesCache): WrittenSeries {
+  const { name, labels, kind, unit } = item;
+  const storeId = item.storeId.toLowerCase() || rules.defaultStoreId;
+  const key = JSON.stringify([storeId, name, labels]);
+  return (
+    cache.find(rules.tenantId, key) ??
+    newSeries(key, storeId, { name, labels, kind: kind === MetricKind.COUNTER ? "counter" : "gauge", unit })
+  );
+}
+
+/** A series that is not known yet. */
+export function newSeries(
+  key: string,
+  storeId: string,
+  definition: NonNullable<WrittenSeries["definition"]>,
+): WrittenSeries {
+  const id = uuidFromHash(stringify([storeId, definition.name, definition.labels]));
+  return { id, storeId, ref: 0, definition, notedDay: 0, key };
 }

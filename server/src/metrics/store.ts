@@ -1,7 +1,6 @@
-import { type Insertable, type Selectable, sql } from "kysely";
+import { type Insertable, type Selectable, sql, type Updateable } from "kysely";
 import type { SeriesTable, StoresTable } from "../db/schema.ts";
 import type { TenantTransaction } from "../db/tenant.ts";
-import type { SampleItem } from "./samples.ts";
 
 export type StoreRow = Selectable<StoresTable>;
 export type SeriesRow = Selectable<SeriesTable>;
@@ -9,6 +8,49 @@ export type SeriesRow = Selectable<SeriesTable>;
 /** Rejects with a unique violation when the name is taken. */
 export function insertStore(trx: TenantTransaction, store: Insertable<StoresTable>): Promise<StoreRow> {
   return trx.insertInto("stores").values(store).returningAll().executeTakeFirstOrThrow();
+}
+
+/** The store, which nobody changes or deletes until the transaction ends. */
+export function lockStore(
+  trx: TenantTransaction,
+  tenantId: string,
+  id: string,
+): Promise<StoreRow | undefined> {
+  return trx
+    .selectFrom("stores")
+    .selectAll()
+    .where("tenant_id", "=", tenantId)
+    .where("id", "=", id)
+    .forUpdate()
+    .executeTakeFirst();
+}
+
+export type StoreChanges = Partial<
+  Pick<Updateable<StoresTable>, "name" | "description" | "expected_interval_ms" | "labels">
+>;
+
+/** Rejects with a unique violation when the new name is taken. The time of the change grows, and so the etag changes. */
+export function updateStore(
+  trx: TenantTransaction,
+  tenantId: string,
+  id: string,
+  changes: StoreChanges,
+): Promise<StoreRow> {
+  return trx
+    .updateTable("stores")
+    .set({ ...changes, updated_at: sql`greatest(now(), updated_at + interval '1 millisecond')` })
+    .where("tenant_id", "=", tenantId)
+    .where("id", "=", id)
+    .returningAll()
+    .executeTakeFirstOrThrow();
+}
+
+/** Deletes a store with its series; what is stored of their samples is removed later and cannot be reached any more. */
+export async function deleteStore(trx: TenantTransaction, tenantId: string, id: string): Promise<void> {
+  await sql`
+    insert into deleted_series (tenant_id, ref)
+    select tenant_id, ref from series where tenant_id = ${tenantId} and store_id = ${id}`.execute(trx);
+  await trx.deleteFrom("stores").where("tenant_id", "=", tenantId).where("id", "=", id).execute();
 }
 
 export function getStore(
@@ -58,55 +100,6 @@ export async function existingStores(
     .where(sql<boolean>`id = any(${[...ids]}::uuid[])`)
     .execute();
   return new Set(rows.map(({ id }) => id));
-}
-
-/** Makes the series that are missing and returns their ids. Kind and unit stay as they were first. */
-export async function insertSeries(
-  trx: TenantTransaction,
-  tenantId: string,
-  items: readonly SampleItem[],
-): Promise<Set<string>> {
-  const series = [...new Map(items.map((item) => [item.series.id, item.series])).values()];
-  if (series.length === 0) return new Set();
-  series.sort((a, b) => (a.id < b.id ? -1 : 1));
-  const { rows } = await sql<{ id: string }>`
-    insert into series (tenant_id, id, store_id, name, labels, kind, unit)
-    select ${tenantId}::uuid, id, store_id, name, labels, kind, unit
-    from unnest(
-      ${series.map(({ id }) => id)}::uuid[], ${series.map(({ storeId }) => storeId)}::uuid[],
-      ${series.map(({ name }) => name)}::text[], ${series.map(({ labels }) => JSON.stringify(labels))}::jsonb[],
-      ${series.map(({ kind }) => kind)}::text[], ${series.map(({ unit }) => unit)}::text[]
-    ) as t (id, store_id, name, labels, kind, unit)
-    on conflict do nothing
-    returning id`.execute(trx);
-  return new Set(rows.map(({ id }) => id));
-}
-
-/** Writes samples; where one is there already, the later value stands. */
-export async function insertSamples(
-  trx: TenantTransaction,
-  tenantId: string,
-  items: readonly SampleItem[],
-): Promise<void> {
-  // One statement must not touch a row twice, and two flushes must touch rows in the same order.
-  const points = new Map<string, { series: string; time: number; value: number }>();
-  for (const { series, timestampsMs, values } of items) {
-    timestampsMs.forEach((time, index) => {
-      points.set(`${series.id}${time}`, { series: series.id, time, value: values[index] as number });
-    });
-  }
-  if (points.size === 0) return;
-  const rows = [...points.values()].sort((a, b) =>
-    a.series < b.series ? -1 : a.series > b.series ? 1 : a.time - b.time,
-  );
-  await sql`
-    insert into samples (tenant_id, series_id, ts, value)
-    select ${tenantId}::uuid, series_id, to_timestamp(ms / 1000), value
-    from unnest(
-      ${rows.map(({ series }) => series)}::uuid[], ${rows.map(({ time }) => time)}::double precision[],
-      ${rows.map(({ value }) => value)}::double precision[]
-    ) as t (series_id, ms, value)
-    on conflict (tenant_id, series_id, ts) do update set value = excluded.value`.execute(trx);
 }
 
 /** Which series. Empty values do not narrow. */

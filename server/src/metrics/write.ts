@@ -1,31 +1,36 @@
 import type { Kysely } from "kysely";
-import { LRUCache } from "lru-cache";
+import type { TenantSettingsCache } from "../auth/tenants/settings.ts";
 import type { Config } from "../config.ts";
-import { GroupCommit } from "../db/group-commit.ts";
+import { GroupCommit, type Submission } from "../db/group-commit.ts";
 import type { Database } from "../db/schema.ts";
-import { withTenant, withTenants } from "../db/tenant.ts";
+import { type TenantTransaction, withTenants } from "../db/tenant.ts";
 import type { Activity } from "./activity.ts";
-import type { SampleItem, SeriesKey } from "./samples.ts";
-import { existingStores, insertSamples, insertSeries } from "./store.ts";
+import { resolveSeries, type SeriesLimit } from "./resolve-series.ts";
+import {
+  isWritten,
+  type PendingCall,
+  type SampleBatch,
+  type SampleCall,
+  type SampleResult,
+} from "./sample-batch.ts";
+import { createSeriesCache, type SeriesCache } from "./series-cache.ts";
+import { insertBatch } from "./storage/batches.ts";
+import { dayMs } from "./storage/blocks.ts";
+import type { SampleColumns } from "./storage/columns.ts";
+import { existingStores } from "./store.ts";
 import { countUsage } from "./usage/count.ts";
 import type { Usage } from "./usage/usage.ts";
 
-/** Rows of one transaction: enough to share the commit, few enough to keep its callers waiting only shortly. */
-const maxRowsPerFlush = 10_000;
+/** Samples of one transaction: enough to share the commit, few enough to keep its callers waiting only shortly. */
+const maxSamplesPerFlush = 50_000;
 /** One flush waits for the disk while the next is being written. */
 const maxFlushes = 2;
 
-/** What became of an item: whether it made its series. */
-export interface SampleResult {
-  readonly newSeries: boolean;
-}
-
-/** Commits samples; equal series and times count as written, the later value stands. */
+/** Commits samples; of equal series and times the one written later stands. */
 export interface SampleWriter {
-  /** Which of the items' stores are not in the tenant. Costs a query only for series that were not written before. */
-  unknownStores(tenantId: string, items: readonly SampleItem[]): Promise<Set<string>>;
-  /** One result for each item, after the commit. The stores must be known. Throws OVERLOADED and TENANT_LIMIT. */
-  commit(tenantId: string, items: readonly SampleItem[]): Promise<SampleResult[]>;
+  readonly series: SeriesCache;
+  /** Resolves after the commit. Throws OVERLOADED, and TENANT_LIMIT where the day's samples or the budget are used up. */
+  commit(tenantId: string, call: SampleCall): Promise<SampleResult>;
 }
 
 export function createSampleWriter(
@@ -33,16 +38,14 @@ export function createSampleWriter(
   limits: Config["limits"],
   activity: Activity,
   usage: Usage,
+  tenants: TenantSettingsCache,
 ): SampleWriter {
-  // Tenant and id of series that are in the table.
-  const known = new LRUCache<string, true>({ max: limits.seriesCacheSize });
-  const cacheKey = (tenantId: string, series: SeriesKey) => tenantId + series.id;
-  const unseen = (tenantId: string, items: readonly SampleItem[]) =>
-    items.filter(({ series }) => !known.has(cacheKey(tenantId, series)));
-
-  const commits = new GroupCommit<SampleItem, SampleResult>({
-    weigh: ({ values }) => values.length,
-    maxRowsPerFlush,
+  const series = createSeriesCache(limits.seriesCacheSize);
+  const seriesLimit = async (tenantId: string) =>
+    (tenants.peek(tenantId) ?? (await tenants.load(tenantId)))?.limits.series ?? 0n;
+  const commits = new GroupCommit<SampleCall, SampleResult>({
+    weigh: ({ batch }) => batch.size,
+    maxRowsPerFlush: maxSamplesPerFlush,
     maxFlushes,
     maxQueuedRows: limits.maxQueuedRows,
     async flush(submissions) {
@@ -50,41 +53,127 @@ export function createSampleWriter(
       await withTenants(db, async (enter) => {
         // Always the same order of tenants, so that two flushes never wait for each other crosswise.
         for (const tenantId of [...byTenant.keys()].sort()) {
-          const trx = await enter(tenantId);
           const calls = byTenant.get(tenantId) ?? [];
-          const items = calls.flatMap(({ rows }) => rows);
-          const made = await insertSeries(trx, tenantId, unseen(tenantId, items));
-          await insertSamples(trx, tenantId, items);
-          await countUsage(trx, tenantId, { samples: samplesIn(items) });
-          for (const call of calls)
-            call.results = call.rows.map(({ series }) => ({ newSeries: made.delete(series.id) }));
+          await flushTenant(await enter(tenantId), tenantId, calls, seriesLimit);
         }
       });
-      for (const { tenantId, rows } of submissions) {
-        for (const { series, timestampsMs } of rows) {
-          known.set(cacheKey(tenantId, series), true);
-          usage.noteSeries(tenantId, series.storeId, series.id);
-          activity.note(
-            tenantId,
-            series.storeId,
-            timestampsMs.reduce((a, b) => Math.max(a, b)),
-          );
-        }
-      }
+      for (const submission of submissions) remember(submission, series, activity, usage);
     },
   });
-
   return {
-    async unknownStores(tenantId, items) {
-      const ids = new Set(unseen(tenantId, items).map(({ series }) => series.storeId));
-      if (ids.size === 0) return ids;
-      return ids.difference(await withTenant(db, tenantId, (trx) => existingStores(trx, tenantId, [...ids])));
-    },
-    commit: (tenantId, items) =>
-      usage.spend(tenantId, "samples", samplesIn(items), () => commits.submit(tenantId, items)),
+    series,
+    commit: (tenantId, call) =>
+      usage.spend(
+        tenantId,
+        "samples",
+        call.batch.size,
+        async () => {
+          const [result] = await commits.submit(tenantId, [call]);
+          return result as SampleResult;
+        },
+        (result) => writtenIn({ ...call, result }),
+      ),
   };
 }
 
-function samplesIn(items: readonly SampleItem[]): number {
-  return items.reduce((sum, { values }) => sum + values.length, 0);
+type Submitted = Submission<SampleCall, SampleResult>;
+
+async function flushTenant(
+  trx: TenantTransaction,
+  tenantId: string,
+  submissions: readonly Submitted[],
+  seriesLimit: SeriesLimit,
+): Promise<void> {
+  const calls = submissions.flatMap((submission) => {
+    submission.results = submission.rows.map(() => ({ newSeries: 0, refused: new Map() }));
+    return submission.rows.map((call, index) => ({
+      ...call,
+      result: submission.results[index] as SampleResult,
+    }));
+  });
+  const storeIds = new Set(calls.flatMap(({ batch }) => [...batch.storeIds()]));
+  const stores = await existingStores(trx, tenantId, [...storeIds]);
+  if (stores.size < storeIds.size) {
+    for (const { batch, result } of calls) {
+      batch.series.forEach(({ storeId }, run) => {
+        if (!stores.has(storeId)) result.refused.set(run, "NOT_FOUND");
+      });
+    }
+  }
+  await resolveSeries(trx, tenantId, calls, seriesLimit);
+  const columns = columnsOf(calls.filter(isWritten));
+  if (columns.times.length === 0) return;
+  await insertBatch(trx, tenantId, columns);
+  await countUsage(trx, tenantId, { samples: columns.times.length });
+}
+
+/** How many samples of a call are written. */
+function writtenIn(call: PendingCall): number {
+  if (!isWritten(call)) return 0;
+  const { batch, result } = call;
+  return [...result.refused.keys()].reduce((size, run) => size - (batch.counts[run] as number), batch.size);
+}
+
+/** The samples of several calls in one, without the runs that were refused. */
+function columnsOf(calls: readonly PendingCall[]): SampleColumns {
+  const size = calls.reduce((sum, { batch }) => sum + batch.size, 0);
+  const refs: number[] = [];
+  const counts: number[] = [];
+  const times = new Float64Array(size);
+  const values = new Float64Array(size);
+  let to = 0;
+  const take = (batch: SampleBatch, from: number, end: number) => {
+    times.set(batch.times.subarray(from, end), to);
+    values.set(batch.values.subarray(from, end), to);
+    to += end - from;
+  };
+  for (const { batch, result } of calls) {
+    let start = 0;
+    let taken = 0;
+    for (let run = 0; run < batch.series.length; run++) {
+      const count = batch.counts[run] as number;
+      if (result.refused.has(run)) {
+        take(batch, taken, start);
+        taken = start + count;
+      } else {
+        refs.push((batch.series[run] as { ref: number }).ref);
+        counts.push(count);
+      }
+      start += count;
+    }
+    take(batch, taken, start);
+  }
+  return { refs, counts, times: times.subarray(0, to), values: values.subarray(0, to) };
+}
+
+/** After the commit: series that are known now, and stores that were heard from. */
+function remember(
+  { tenantId, rows, results }: Submitted,
+  cache: SeriesCache,
+  activity: Activity,
+  usage: Usage,
+): void {
+  const today = Math.floor(Date.now() / dayMs);
+  rows.forEach(({ batch, allowPartial }, index) => {
+    const { refused } = results[index] as SampleResult;
+    if (refused.size > 0 && !allowPartial) return;
+    const lastMs = new Map<string, number>();
+    let at = 0;
+    batch.series.forEach((series, run) => {
+      const end = at + (batch.counts[run] as number);
+      let last = Number.NEGATIVE_INFINITY;
+      for (; at < end; at++) last = Math.max(last, batch.times[at] as number);
+      if (refused.has(run)) return;
+      lastMs.set(series.storeId, Math.max(lastMs.get(series.storeId) ?? last, last));
+      if (series.definition) {
+        series.definition = undefined;
+        cache.add(tenantId, series);
+      }
+      if (series.notedDay !== today) {
+        series.notedDay = today;
+        usage.noteSeries(tenantId, series.storeId, series.id);
+      }
+    });
+    for (const [storeId, ms] of lastMs) activity.note(tenantId, storeId, ms);
+  });
 }

@@ -20,8 +20,8 @@ export interface TenantCounts {
 /** For how long a count is given again (the contract: at most a minute old), and of how many tenants. */
 const countMaxAgeMs = 60_000;
 const maxTenants = 1_000;
-/** Sizes of a sample with its index entry, and how many of the latest events stand for the size of all. */
-const sampleBytes = 110;
+/** What a row of many samples takes beside them, and how many of the latest events stand for the size of all. */
+const sampleRowBytes = 150;
 const eventsMeasured = 1_000;
 
 /** Counts what tenants have, each at most once a minute. */
@@ -53,7 +53,7 @@ async function count(trx: TenantTransaction, tenantId: string): Promise<TenantCo
     events_today: bigint;
     event_bytes: number;
     latest_event: string | null;
-    samples: bigint;
+    sample_bytes: bigint;
     samples_today: bigint;
     latest_sample: Date | null;
   }>`
@@ -69,11 +69,17 @@ async function count(trx: TenantTransaction, tenantId: string): Promise<TenantCo
         (select e from events e where tenant_id = ${tenantId} order by id desc limit ${eventsMeasured}) t (e)
       ) as event_bytes,
       (select id from events where tenant_id = ${tenantId} order by id desc limit 1) as latest_event,
+      (select max(last_received_at) from store_activity where tenant_id = ${tenantId}) as latest_sample,
       s.*
     from (
-      select count(*) as samples, max(ts) filter (where ts <= ${now}) as latest_sample,
-        count(*) filter (where ts >= ${new Date(midnight)}) as samples_today
-      from samples where tenant_id = ${tenantId}
+      select coalesce(sum(bytes + ${sampleRowBytes}), 0)::bigint as sample_bytes,
+        coalesce(sum(samples) filter (where of_today), 0)::bigint as samples_today
+      from (
+        select samples, pg_column_size(data) as bytes, max_ms >= ${midnight} as of_today
+        from sample_blocks where tenant_id = ${tenantId}
+        union all
+        select samples, pg_column_size(data), max_ms >= ${midnight} from sample_batches where tenant_id = ${tenantId}
+      ) as stored
     ) s`.execute(trx);
   const [row] = rows;
   if (!row) throw new Error("a count without a row");
@@ -88,9 +94,9 @@ async function count(trx: TenantTransaction, tenantId: string): Promise<TenantCo
     apiKeys: row.api_keys,
     eventsTotal: row.events,
     eventsToday: row.events_today,
-    // By their own time: when a sample was received is not kept.
+    // By their own time, as they are stored: one that came twice may count twice until the compaction.
     samplesToday: row.samples_today,
-    storedBytes: BigInt(Math.round(Number(row.events) * row.event_bytes)) + row.samples * BigInt(sampleBytes),
+    storedBytes: BigInt(Math.round(Number(row.events) * row.event_bytes)) + row.sample_bytes,
     lastReceivedAt: latest.sort((a, b) => b.getTime() - a.getTime())[0],
   };
 }

@@ -13,6 +13,7 @@ import * as identityProviders from "./0013_identity_providers.ts";
 import * as jobs from "./0014_jobs.ts";
 import * as eventBatches from "./0020_event_batches.ts";
 import * as storeActivity from "./0030_store_activity.ts";
+import * as sampleStorage from "./0031_sample_storage.ts";
 import * as usage from "./0035_usage.ts";
 import * as webhooks from "./0045_webhooks.ts";
 import * as progress from "./0050_progress.ts";
@@ -36,6 +37,7 @@ export const migrations: Readonly<Record<string, Migration>> = {
   "0014_jobs": jobs,
   "0020_event_batches": eventBatches,
   "0030_store_activity": storeActivity,
+  "0031_sample_storage": sampleStorage,
   "0035_usage": usage,
   "0045_webhooks": webhooks,
   "0050_progress": progress,
