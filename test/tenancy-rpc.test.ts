@@ -371,7 +371,8 @@ describe("with the victim's ids", () => {
           const answer = await callAny(wires.transports[wire], method, request, own.headers);
           checkOwn(method, title, answer);
           // No entry is of a person and of a key.
-          if (answer.error || /AuditEntries with all ids$/.test(title)) continue;
+          if (answer.error || /AuditEntries with all ids$/.test(title) || onlyFigures.has(method.name))
+            continue;
           assert.notDeepEqual(
             foundIn(answer, method, secretsNow),
             [],
@@ -398,6 +399,9 @@ describe("with the victim's ids", () => {
     );
   });
 });
+
+/** Methods whose answers hold numbers only, even for the victim. */
+const onlyFigures = new Set(["GetIngestStats"]);
 
 /** What even the victim's owner is refused, and why. */
 const refusedToAll: Record<string, string> = {

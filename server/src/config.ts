@@ -66,6 +66,10 @@ export const settingNames = [
   "PULSEWIRE_MAX_BATCH_SAMPLES",
   "PULSEWIRE_MAX_QUEUED_ROWS",
   "PULSEWIRE_SAMPLE_RETENTION_DAYS",
+  "PULSEWIRE_EVENT_ATTEMPTS",
+  "PULSEWIRE_EVENT_RETENTION_DAYS",
+  "PULSEWIRE_ROLLUP_RETENTION_DAYS",
+  "PULSEWIRE_WATCH_CURSOR_HOURS",
   "PULSEWIRE_DRAIN_TIMEOUT",
   "PULSEWIRE_PROGRESS_GRACE",
   "PULSEWIRE_PROGRESS_STALL",
@@ -174,6 +178,21 @@ export interface Config {
     readonly updateIdRetentionMs: number;
     /** Streams of WatchProgress in this process. Default 100,000. */
     readonly maxWatchers: number;
+  };
+  /** What becomes of events after their commit. */
+  readonly processing: {
+    /** How often a batch of events is tried whole before those that fail are given up. Default 5. */
+    readonly maxAttempts: number;
+    /** How long events are kept, from their receipt, in days. Default 90; 0: for ever. */
+    readonly eventRetentionDays: number;
+    /** How long rollups are kept, from when events happened, in days. Default 400; 0: for ever. */
+    readonly rollupRetentionDays: number;
+    /** For how long a cursor of WatchEvents is good, milliseconds. Default 7 days. */
+    readonly watchCursorMs: number;
+    /** How long analytics are answered from memory, milliseconds. */
+    readonly analyticsTtlMs: number;
+    /** Rollups that a process keeps for analytics, bytes. */
+    readonly analyticsCacheBytes: number;
   };
   readonly limits: Limits;
 }
@@ -338,6 +357,14 @@ export function envToConfig(env: Settings): Config {
       deltaRetentionMs: integer(env, "PULSEWIRE_PROGRESS_DELTA_RETENTION", 3_600, 1, 30 * 86_400) * 1_000,
       updateIdRetentionMs: integer(env, "PULSEWIRE_PROGRESS_UPDATE_ID_RETENTION", 32, 32, 3_660) * dayMs,
       maxWatchers: integer(env, "PULSEWIRE_PROGRESS_WATCHERS", 100_000, 1, 10_000_000),
+    },
+    processing: {
+      maxAttempts: integer(env, "PULSEWIRE_EVENT_ATTEMPTS", 5, 1, 100),
+      eventRetentionDays: integer(env, "PULSEWIRE_EVENT_RETENTION_DAYS", 90, 0, 36_500),
+      rollupRetentionDays: integer(env, "PULSEWIRE_ROLLUP_RETENTION_DAYS", 400, 0, 36_500),
+      watchCursorMs: integer(env, "PULSEWIRE_WATCH_CURSOR_HOURS", 168, 1, 8_760) * 3_600_000,
+      analyticsTtlMs: 10_000,
+      analyticsCacheBytes: 256 * megabyte,
     },
     limits: {
       maxMessageBytes: integer(env, "PULSEWIRE_MAX_MESSAGE_BYTES", 16 * megabyte, 65_536, 256 * megabyte),

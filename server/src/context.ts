@@ -29,7 +29,14 @@ import { ensurePartitions } from "./db/partitions.ts";
 import type { Database } from "./db/schema.ts";
 import { withLookup } from "./db/tenant.ts";
 import { sweepExpired } from "./idempotency/sweep.ts";
+import { Analytics } from "./ingestion/analytics/analytics.ts";
+import {
+  type AnalyticsAnswers,
+  createLocalAnswers,
+  createRedisAnswers,
+} from "./ingestion/analytics/answers.ts";
 import { createEventIngest, type EventIngest } from "./ingestion/ingest.ts";
+import { createEventNews } from "./ingestion/news.ts";
 import { type KeyRing, openKeyRing } from "./keyring.ts";
 import type { ListenerTls } from "./listener/port.ts";
 import { createMailer, type Mailer } from "./mail/mailer.ts";
@@ -74,6 +81,9 @@ export interface Context {
   /** Counts calls for rate limits. */
   readonly rateWindows: RateWindows;
   readonly events: EventIngest;
+  readonly analytics: Analytics;
+  /** Analytics as they were answered lately. */
+  readonly analyticsAnswers: AnalyticsAnswers;
   readonly samples: SampleWriter;
   /** Counts reports of progress, whichever way they come. */
   readonly progressReports: ProgressReports;
@@ -162,6 +172,11 @@ export async function createContext(config: Config, logger: Logger): Promise<Con
     shutdown: shutdown.signal,
   });
   built.defer(progressFeeds.close);
+  const { analyticsTtlMs, analyticsCacheBytes } = config.processing;
+  const analyticsAnswers = config.redisUrl
+    ? await createRedisAnswers(config.redisUrl, logger, analyticsTtlMs)
+    : createLocalAnswers(analyticsTtlMs);
+  built.defer(analyticsAnswers.close);
   let publicCaller: Caller | undefined;
   const context = {
     config,
@@ -190,10 +205,12 @@ export async function createContext(config: Config, logger: Logger): Promise<Con
         external,
       ),
     },
-    events: createEventIngest(db, config.limits, usage),
     samples: createSampleWriter(db, config.limits, activity, usage, tenantSettings),
     progressReports: createProgressReports(db, config, progressFeeds.tell),
     progressFeeds,
+    events: createEventIngest(db, config.limits, usage, createEventNews(bus, logger)),
+    analytics: new Analytics(db, analyticsCacheBytes),
+    analyticsAnswers,
     health: createHealth([
       { name: "postgres", critical: true, check: () => sql`select 1`.execute(db).then(() => "up") },
       { name: "bus", critical: false, check: async () => (bus.connected ? "up" : "degraded") },

@@ -169,6 +169,11 @@ export function tenantRows(tenant: string, slug: string, keyHash: Buffer): Recor
         updated_at: now,
       },
     ],
+    event_rollup_state: [{ tenant_id: tenant }],
+    event_names: [{ tenant_id: tenant, kind: 1, number: 1, name: "test", seen: now, epoch: 0 }],
+    event_rollups: [{ tenant_id: tenant, level: 0, bucket: now, summary: "{}", entries: Buffer.alloc(0) }],
+    event_rollup_builds: [{ tenant_id: tenant, level: 1, bucket: now, due_at: now }],
+    event_dead_letters: [{ tenant_id: tenant, id, event_row: id, reason: "none", attempts: 1 }],
     event_keys: [
       {
         tenant_id: tenant,

@@ -9,6 +9,7 @@ import { IngestionService } from "../../server/src/gen/pulsewire/ingestion/v1/in
 import { MetricsService } from "../../server/src/gen/pulsewire/metrics/v1/metrics_service_pb.js";
 import { ProgressService } from "../../server/src/gen/pulsewire/progress/v1/progress_service_pb.js";
 import { bearer, withKey } from "./platform.ts";
+import { untilProcessed } from "./recount.ts";
 import { sampleRequest } from "./requests.ts";
 import type { TestServer, TestTenant } from "./server.ts";
 import type { StringField } from "./string-fields.ts";
@@ -32,6 +33,7 @@ export interface Victim {
   readonly eventId: string;
   /** Where streams ended before most of what they give was there, by the name of the method. */
   readonly cursors: Readonly<Record<string, string>>;
+  readonly deadLetterId: string;
 }
 
 /** Makes it, through the API. */
@@ -71,7 +73,6 @@ export async function makeVictim(server: TestServer): Promise<Victim> {
     sessionId: `${mark}-session`,
     payload: { secret: `of the ${mark}` },
   }));
-  await createClient(IngestionService, wires.transports.gRPC).ingestEvents({ events }, as);
   const progress = createClient(ProgressService, wires.transports.gRPC);
   for await (const { cursor } of progress.watchProgress({ skipSnapshot: true }, as)) {
     cursors.WatchProgress = cursor;
@@ -89,6 +90,10 @@ export async function makeVictim(server: TestServer): Promise<Victim> {
   const later = errors.map((issue) => ({ ...issue, line: issue.line + 2n }));
   await progress.reportProgress({ ...file, errors: later }, as);
   await progress.reportProgress({ ...file, filename: `second ${mark}.csv`, updateId: `${mark}-update` }, as);
+  const ingestion = createClient(IngestionService, wires.transports.gRPC);
+  await ingestion.ingestEvents({ events }, as);
+  await untilProcessed({ getIngestStats: (request) => ingestion.getIngestStats(request, as) });
+  const deadLetterId = await giveUpEvents(server, tenant.tenantId);
   const provider = { ...sampleRequest(AuthService.method.createIdentityProvider), name: `${mark} provider` };
   const { createIdentityProvider } = AuthService.method;
   const make = (request: JsonObject) =>
@@ -101,9 +106,20 @@ export async function makeVictim(server: TestServer): Promise<Victim> {
     apiKeyId: apiKey.value?.id ?? "",
     storeId: second?.id ?? "",
     providerId: identityProvider?.id ?? "",
+    deadLetterId,
   };
   assert.ok(Object.values(found).every(Boolean));
   return { ...found, tenant, target, requestId, cursors, eventId: `${mark}-event-1` };
+}
+
+/** As a worker does when it cannot process them, which no caller can bring about. Returns one of the dead letters' ids. */
+async function giveUpEvents({ database }: TestServer, tenantId: string): Promise<string> {
+  const { rows } = await database.superuser.query(
+    `insert into event_dead_letters (tenant_id, id, event_row, reason, attempts)
+     select tenant_id, gen_random_uuid(), id, $2, 5 from events where tenant_id = $1 returning id`,
+    [tenantId, `the ${mark} was too much`],
+  );
+  return rows[0].id;
 }
 
 /** Who calls: what they know of themselves is theirs, everything else is the victim's. */
@@ -197,7 +213,7 @@ const values: Record<string, Give> = {
   alert_rule_ids: notBuilt,
   rule_id: notBuilt,
   silence_id: notBuilt,
-  dead_letter_ids: notBuilt,
+  dead_letter_ids: ({ victim }) => victim.deadLetterId,
   function_id: notBuilt,
   invocation_id: notBuilt,
   webhook_id: notBuilt,

@@ -110,6 +110,15 @@ export function byteaArray(values: readonly string[]): Buffer {
   });
 }
 
+/** bytea[] */
+export function bufferArray(values: readonly Buffer[]): Buffer {
+  return encode(oid.bytea, 1_000, values, (writer, value) => {
+    writer.reserve(value.length);
+    writer.length(value.length);
+    writer.position += value.copy(writer.buffer, writer.position);
+  });
+}
+
 /** smallint[] */
 export function int2Array(values: readonly number[]): Buffer {
   return encode(oid.int2, 2, values, (writer, value) => {

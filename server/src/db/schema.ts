@@ -24,6 +24,11 @@ export interface Database {
   events: EventsTable;
   event_keys: EventKeysTable;
   event_batches: EventBatchesTable;
+  event_rollup_state: EventRollupStateTable;
+  event_names: EventNamesTable;
+  event_rollups: EventRollupsTable;
+  event_rollup_builds: EventRollupBuildsTable;
+  event_dead_letters: EventDeadLettersTable;
   audit_entries: AuditEntriesTable;
   leases: LeasesTable;
   webhook_events: WebhookEventsTable;
@@ -327,6 +332,69 @@ export interface EventsTable {
   source_service: Fixed<string | null>;
   /** The transaction that wrote the row, as a number: with it goes one row of `event_batches`. Set by the database. */
   batch: ColumnType<string, never, never>;
+}
+
+/** One row a tenant: its lock is held by whoever changes the rollups of the tenant. */
+export interface EventRollupStateTable {
+  tenant_id: Fixed<string>;
+  /** Events of all batches that were processed. */
+  accepted: bigint;
+  /** The highest number given so far, by kind of name. */
+  last_numbers: number[];
+  /** What is remembered of names from an earlier epoch is void. */
+  names_epoch: number;
+  /** No cursor of a watch may begin before this batch. */
+  trimmed_xid: string;
+  /** Events received before this time were dropped: rollups of that time cannot be recounted. */
+  dropped_until: ColumnType<Date | number, Date | undefined, Date>;
+}
+
+/** The numbers that rollups have for types, users, sessions and metrics. */
+export interface EventNamesTable {
+  tenant_id: Fixed<string>;
+  /** See rollups/names.ts. */
+  kind: Fixed<number>;
+  number: Fixed<number>;
+  name: Fixed<string>;
+  /** The last day on which it was certainly used. */
+  seen: string;
+  /** The epoch in which it was last looked up. */
+  epoch: number;
+}
+
+/** What happened in a minute, or in a longer period made of such. See rollups/levels.ts. */
+export interface EventRollupsTable {
+  tenant_id: Fixed<string>;
+  level: Fixed<number>;
+  /** Its start. */
+  bucket: Fixed<Date>;
+  /** The transaction that wrote it last. */
+  version: Generated<string>;
+  /** See rollups/summary.ts. */
+  summary: ColumnType<unknown, string, string>;
+  /** See rollups/entries.ts. */
+  entries: Buffer;
+}
+
+/** Longer periods that are to be made of shorter ones. */
+export interface EventRollupBuildsTable {
+  tenant_id: Fixed<string>;
+  level: Fixed<number>;
+  bucket: Fixed<Date>;
+  due_at: Timestamp;
+}
+
+/** Events whose processing was given up. */
+export interface EventDeadLettersTable {
+  tenant_id: Fixed<string>;
+  /** UUIDv7: the order in which they were given up. */
+  id: Fixed<string>;
+  event_row: Fixed<string>;
+  reason: Fixed<string>;
+  attempts: Fixed<number>;
+  failed_at: CreatedAt;
+  /** To be processed again. */
+  queued: Generated<boolean>;
 }
 
 /** Which events a transaction wrote, and how far their processing is. See ingestion/batches.ts. */

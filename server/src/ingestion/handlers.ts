@@ -10,20 +10,22 @@ import { callerOf } from "../rpc/caller.ts";
 import { clockSkewMs } from "../rpc/clock-skew.ts";
 import { failure, invalidField, notFound } from "../rpc/errors.ts";
 import { invalidRequest } from "../rpc/validate.ts";
-import { rowToEvent } from "./event-row.ts";
+import { analyticsHandlers } from "./analytics/handlers.ts";
 import { timeOfUuidv7 } from "./ids.ts";
 import { countOutcomes, type InvalidEvent, outcomeOf, rejection } from "./ingest.ts";
+import { deadLetterHandlers } from "./processing/handlers.ts";
+import { storedEvents } from "./reading/stored-events.ts";
 import * as store from "./store.ts";
 
 const defaultPageSize = 100;
 
 /** IngestionService as far as it is built; other methods answer UNIMPLEMENTED. */
-export function ingestionHandlers({
-  config,
-  db,
-  events: ingest,
-}: Context): Partial<ServiceImpl<typeof IngestionService>> {
+export function ingestionHandlers(context: Context): Partial<ServiceImpl<typeof IngestionService>> {
+  const { config, db, events: ingest } = context;
   return {
+    ...analyticsHandlers(context),
+    ...deadLetterHandlers(context),
+
     async ingestEvent({ event, sentAt }, context) {
       const { tenantId } = callerOf(context);
       const receivedAt = new Date();
@@ -78,9 +80,12 @@ export function ingestionHandlers({
 
     async getEvent({ eventId }, context) {
       const { tenantId } = callerOf(context);
-      const row = await withTenant(db, tenantId, (trx) => store.getEvent(trx, tenantId, eventId));
-      if (!row) throw notFound("event", eventId);
-      return { event: rowToEvent(row) };
+      const [event] = await withTenant(db, tenantId, async (trx) => {
+        const row = await store.getEvent(trx, tenantId, eventId);
+        return row ? await storedEvents(trx, tenantId, [row]) : [];
+      });
+      if (!event) throw notFound("event", eventId);
+      return { event };
     },
 
     async listEvents({ filter, pageSize, pageToken, oldestFirst }, context) {
@@ -89,11 +94,11 @@ export function ingestionHandlers({
       const identity = `events ${tenantId} ${JSON.stringify(query)}`;
       const [after] = pageToken ? decodeCursor(pageToken, identity, ["uuid"]) : [];
       const limit = pageSize || defaultPageSize;
-      const rows = await withTenant(db, tenantId, (trx) =>
-        store.listEvents(trx, tenantId, query, limit + 1, after),
-      );
-      const { page, nextPageToken } = pageOf(rows, limit, identity, (row) => [row.id]);
-      return { events: page.map(rowToEvent), nextPageToken };
+      return await withTenant(db, tenantId, async (trx) => {
+        const rows = await store.listEvents(trx, tenantId, query, limit + 1, after);
+        const { page, nextPageToken } = pageOf(rows, limit, identity, (row) => [row.id]);
+        return { events: await storedEvents(trx, tenantId, page), nextPageToken };
+      });
     },
   };
 }

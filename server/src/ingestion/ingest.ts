@@ -17,6 +17,7 @@ import type { FieldViolation } from "../rpc/errors.ts";
 import { violationsOf } from "../rpc/validate.ts";
 import { type EventRow, eventToRow } from "./event-row.ts";
 import { createEventIds } from "./ids.ts";
+import type { EventNews } from "./news.ts";
 import { budgetAfter } from "./size.ts";
 import { type EventResult, flushEvents } from "./store.ts";
 
@@ -44,10 +45,18 @@ export interface EventIngest {
   ): Promise<EventResult[]>;
 }
 
-export function createEventIngest(db: Kysely<Database>, limits: Config["limits"], usage: Usage): EventIngest {
+export function createEventIngest(
+  db: Kysely<Database>,
+  limits: Config["limits"],
+  usage: Usage,
+  news: EventNews,
+): EventIngest {
   const nextId = createEventIds();
   const commits = new GroupCommit<EventRow, EventResult>({
-    flush: (submissions) => flushEvents(db, submissions),
+    async flush(submissions) {
+      await flushEvents(db, submissions);
+      news.committed(new Set(submissions.map(({ tenantId }) => tenantId)));
+    },
     maxRowsPerFlush,
     maxFlushes,
     maxQueuedRows: limits.maxQueuedRows,

@@ -89,7 +89,7 @@ export declare const GetIngestStatsResponseSchema: GenMessage<GetIngestStatsResp
  */
 export declare type GetAnalyticsRequest = Message<"pulsewire.ingestion.v1.GetAnalyticsRequest"> & {
   /**
-   * `15m`, `1h`, `24h` or `7d`, back from now; empty: `1h`, or the free range below.
+   * `15m`, `1h`, `24h` or `7d`, up to the end of the current minute; empty: `1h`, or the free range below.
    *
    * @generated from field: string time_range = 1;
    */
@@ -117,7 +117,7 @@ export declare type GetAnalyticsRequest = Message<"pulsewire.ingestion.v1.GetAna
   start?: Timestamp | undefined;
 
   /**
-   * End of a free range, exclusive; not together with `time_range`. At most 400 days after `start`.
+   * End of a free range, exclusive; not together with `time_range`. At most 400 days after `start`. Not given: now.
    *
    * @generated from field: google.protobuf.Timestamp end = 5;
    */
@@ -131,7 +131,8 @@ export declare type GetAnalyticsRequest = Message<"pulsewire.ingestion.v1.GetAna
 export declare const GetAnalyticsRequestSchema: GenMessage<GetAnalyticsRequest>;
 
 /**
- * Analytics over a range, exact, from rollups. Ranges are cut to whole minutes.
+ * Analytics over a range, exact, from rollups. Ranges begin and end with whole minutes: the start is moved back and the end
+ * forward to the next one.
  *
  * @generated from message pulsewire.ingestion.v1.GetAnalyticsResponse
  */
@@ -165,7 +166,8 @@ export declare type GetAnalyticsResponse = Message<"pulsewire.ingestion.v1.GetAn
   topUsers: UserActivity[];
 
   /**
-   * Events over time, in equal steps that cover the range.
+   * Events over time, in equal steps of UTC that cover the range: 1, 15, 60, 240 or 1,440 minutes, the shortest that gives
+   * at most 100 steps. The first and the last may reach beyond the range, whose events alone they count.
    *
    * @generated from field: repeated pulsewire.ingestion.v1.TimeBucket events_over_time = 5;
    */
@@ -198,6 +200,14 @@ export declare type GetAnalyticsResponse = Message<"pulsewire.ingestion.v1.GetAn
    * @generated from field: google.protobuf.Timestamp computed_at = 9;
    */
   computedAt?: Timestamp | undefined;
+
+  /**
+   * Metrics of the events in the range, by type and name, those of most events first; at most 1,000. Not given with
+   * `user_id`, for they are not kept by user.
+   *
+   * @generated from field: repeated pulsewire.ingestion.v1.MetricSummary metrics = 10;
+   */
+  metrics: MetricSummary[];
 };
 
 /**
@@ -205,6 +215,75 @@ export declare type GetAnalyticsResponse = Message<"pulsewire.ingestion.v1.GetAn
  * Use `create(GetAnalyticsResponseSchema)` to create a new message.
  */
 export declare const GetAnalyticsResponseSchema: GenMessage<GetAnalyticsResponse>;
+
+/**
+ * A metric of the events of one type, summed up.
+ *
+ * @generated from message pulsewire.ingestion.v1.MetricSummary
+ */
+export declare type MetricSummary = Message<"pulsewire.ingestion.v1.MetricSummary"> & {
+  /**
+   * Type of the events.
+   *
+   * @generated from field: string event_type = 1;
+   */
+  eventType: string;
+
+  /**
+   * Name of the metric.
+   *
+   * @generated from field: string name = 2;
+   */
+  name: string;
+
+  /**
+   * Events that had it.
+   *
+   * @generated from field: int64 count = 3;
+   */
+  count: bigint;
+
+  /**
+   * Sum of its values; never beyond the largest double.
+   *
+   * @generated from field: double sum = 4;
+   */
+  sum: number;
+
+  /**
+   * Least value.
+   *
+   * @generated from field: double min = 5;
+   */
+  min: number;
+
+  /**
+   * Greatest value.
+   *
+   * @generated from field: double max = 6;
+   */
+  max: number;
+
+  /**
+   * Value of the event that happened last.
+   *
+   * @generated from field: double last = 7;
+   */
+  last: number;
+
+  /**
+   * When that event happened.
+   *
+   * @generated from field: google.protobuf.Timestamp last_at = 8;
+   */
+  lastAt?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message pulsewire.ingestion.v1.MetricSummary.
+ * Use `create(MetricSummarySchema)` to create a new message.
+ */
+export declare const MetricSummarySchema: GenMessage<MetricSummary>;
 
 /**
  * A range of time.

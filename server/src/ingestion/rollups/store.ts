@@ -1,0 +1,190 @@
+/** Rollups as rows. Whoever writes holds the lock of the tenant's rollups. */
+import { sql } from "kysely";
+import { bufferArray, int2Array, jsonArray, timestampArray } from "../../db/binary-array.ts";
+import type { TenantTransaction } from "../../db/tenant.ts";
+import { decodeEntries, EntryTable } from "./entries.ts";
+import { bucketOf, buildDueAt, levelMs } from "./levels.ts";
+import { addSummary, decodeSummary, emptySummary, encodeSummary, type Summary } from "./summary.ts";
+
+/** A period while it is added up. */
+export interface Rollup {
+  readonly entries: EntryTable;
+  readonly summary: Summary;
+}
+
+export const emptyRollup = (): Rollup => ({ entries: new EntryTable(), summary: emptySummary() });
+
+/** A range of time in milliseconds, the end not included. */
+export type Range = readonly [fromMs: number, untilMs: number];
+
+/** A row of a period. */
+export interface RollupRow {
+  readonly level: number;
+  readonly bucketMs: number;
+  readonly version: string;
+  readonly summary: Summary;
+}
+
+/** Adds what stands in the table to minutes, by their start. */
+export async function addStoredMinutes(
+  trx: TenantTransaction,
+  tenantId: string,
+  minutes: ReadonlyMap<number, Rollup>,
+): Promise<void> {
+  const { rows } = await sql<{ bucket: Date; summary: unknown; entries: Buffer }>`
+    select bucket, summary, entries from event_rollups
+    where tenant_id = ${tenantId} and level = 0 and bucket = any(${timesOf(minutes.keys())}::timestamptz[])`.execute(
+    trx,
+  );
+  for (const { bucket, summary, entries } of rows) {
+    const rollup = minutes.get(bucket.getTime()) as Rollup;
+    rollup.entries.addAll(decodeEntries(entries));
+    addSummary(rollup.summary, decodeSummary(summary));
+  }
+}
+
+/**
+ * Writes minutes as they now are, deletes those that are empty, and sees to the longer periods around them: they are
+ * deleted, and to be built when they are over.
+ */
+export async function writeMinutes(
+  trx: TenantTransaction,
+  tenantId: string,
+  minutes: ReadonlyMap<number, Rollup>,
+): Promise<void> {
+  const full = [...minutes].filter(([, { entries }]) => entries.size > 0);
+  await writeRows(
+    trx,
+    tenantId,
+    full.map(([bucketMs, rollup]) => ({ level: 0, bucketMs, rollup })),
+  );
+  if (full.length < minutes.size) {
+    const empty = [...minutes].flatMap(([bucketMs, { entries }]) => (entries.size > 0 ? [] : [bucketMs]));
+    await sql`
+      delete from event_rollups
+      where tenant_id = ${tenantId} and level = 0 and bucket = any(${timesOf(empty)}::timestamptz[])`.execute(
+      trx,
+    );
+  }
+  const now = Date.now();
+  const around = levelMs.flatMap((_, level) =>
+    level === 0
+      ? []
+      : [...new Set([...minutes.keys()].map((minute) => bucketOf(level, minute)))].map((bucketMs) => ({
+          level,
+          bucketMs,
+        })),
+  );
+  const levels = int2Array(around.map(({ level }) => level));
+  const buckets = timesOf(around.map(({ bucketMs }) => bucketMs));
+  await sql`
+    delete from event_rollups r using unnest(${levels}::smallint[], ${buckets}::timestamptz[]) as stale (level, bucket)
+    where r.tenant_id = ${tenantId} and r.level = stale.level and r.bucket = stale.bucket`.execute(trx);
+  await sql`
+    insert into event_rollup_builds (tenant_id, level, bucket, due_at)
+    select ${tenantId}::uuid, level, bucket, due_at
+    from unnest(${levels}::smallint[], ${buckets}::timestamptz[],
+      ${timesOf(around.map(({ level, bucketMs }) => buildDueAt(level, bucketMs, now)))}::timestamptz[])
+      as t (level, bucket, due_at)
+    on conflict do nothing`.execute(trx);
+}
+
+/** Writes rows, over those that are there. */
+export async function writeRows(
+  trx: TenantTransaction,
+  tenantId: string,
+  rows: readonly { readonly level: number; readonly bucketMs: number; readonly rollup: Rollup }[],
+): Promise<void> {
+  if (rows.length === 0) return;
+  await sql`
+    insert into event_rollups as r (tenant_id, level, bucket, summary, entries)
+    select ${tenantId}::uuid, level, bucket, summary, entries
+    from unnest(${int2Array(rows.map(({ level }) => level))}::smallint[],
+      ${timesOf(rows.map(({ bucketMs }) => bucketMs))}::timestamptz[],
+      ${jsonArray(rows.map(({ rollup }) => encodeSummary(rollup.summary)))}::json[],
+      ${bufferArray(rows.map(({ rollup }) => rollup.entries.encode()))}::bytea[]) as t (level, bucket, summary, entries)
+    on conflict (tenant_id, level, bucket) do update
+      set version = excluded.version, summary = excluded.summary, entries = excluded.entries`.execute(trx);
+}
+
+/**
+ * The rows that together make up some ranges, the longest periods that are there and no longer than `maxLevel`: nothing twice,
+ * nothing missing. To be run in a transaction with one snapshot, or under the lock. The ranges are in the order of time and
+ * begin and end with whole minutes.
+ */
+export async function coverOf(
+  trx: TenantTransaction,
+  tenantId: string,
+  ranges: readonly Range[],
+  maxLevel: number,
+): Promise<RollupRow[]> {
+  const cover: RollupRow[] = [];
+  let gaps = ranges;
+  for (let level = maxLevel; level >= 0 && gaps.length > 0; level--) {
+    const length = levelMs[level] as number;
+    const whole = gaps.flatMap(([from, until]): Range[] => {
+      const [first, end] = [Math.ceil(from / length) * length, bucketOf(level, until)];
+      return first < end ? [[first, end]] : [];
+    });
+    if (whole.length === 0) continue;
+    const found = await readRows(trx, tenantId, level, whole);
+    cover.push(...found);
+    gaps = withoutRows(gaps, found, length);
+  }
+  return cover;
+}
+
+async function readRows(
+  trx: TenantTransaction,
+  tenantId: string,
+  level: number,
+  ranges: readonly Range[],
+): Promise<RollupRow[]> {
+  const { rows } = await sql<{ bucket: Date; version: string; summary: unknown }>`
+    select bucket, version::text, summary
+    from unnest(${timesOf(ranges.map(([from]) => from))}::timestamptz[],
+      ${timesOf(ranges.map(([, until]) => until))}::timestamptz[]) as wanted (first, until)
+    join event_rollups r on r.tenant_id = ${tenantId} and r.level = ${level} and r.bucket >= first and r.bucket < until
+    order by bucket`.execute(trx);
+  return rows.map(({ bucket, version, summary }) => ({
+    level,
+    bucketMs: bucket.getTime(),
+    version,
+    summary: decodeSummary(summary),
+  }));
+}
+
+/** Both in the order of time. */
+function withoutRows(gaps: readonly Range[], rows: readonly RollupRow[], length: number): Range[] {
+  const left: Range[] = [];
+  let index = 0;
+  for (const [from, until] of gaps) {
+    let at = from;
+    for (; index < rows.length && (rows[index] as RollupRow).bucketMs < until; index++) {
+      const { bucketMs } = rows[index] as RollupRow;
+      if (bucketMs > at) left.push([at, bucketMs]);
+      at = bucketMs + length;
+    }
+    if (at < until) left.push([at, until]);
+  }
+  return left;
+}
+
+/** The entries of rows, in their order, as bytes. */
+export async function readEntries(
+  trx: TenantTransaction,
+  tenantId: string,
+  rows: readonly RollupRow[],
+): Promise<Buffer[]> {
+  if (rows.length === 0) return [];
+  const found = await sql<{ entries: Buffer }>`
+    select entries
+    from unnest(${int2Array(rows.map(({ level }) => level))}::smallint[],
+      ${timesOf(rows.map(({ bucketMs }) => bucketMs))}::timestamptz[]) with ordinality as wanted (level, bucket, i)
+    join event_rollups r on r.tenant_id = ${tenantId} and r.level = wanted.level and r.bucket = wanted.bucket
+    order by i`.execute(trx);
+  if (found.rows.length !== rows.length) throw new Error("a rollup has vanished within a snapshot");
+  return found.rows.map(({ entries }) => entries);
+}
+
+const timesOf = (times: Iterable<number>): Buffer => timestampArray([...times].map((ms) => new Date(ms)));
