@@ -4,6 +4,7 @@ import { type CheckOptions, checkWorkload } from "./auth-calls.ts";
 import { copyWorkload } from "./copy.ts";
 import { batchWorkload, singleWorkload } from "./grpc-calls.ts";
 import { jsonWorkload } from "./json-calls.ts";
+import { type RpcCallOptions, rpcGrpcWorkload, rpcJsonWorkload } from "./rpc-calls.ts";
 import { type Round, runRound, type Workload } from "./workload.ts";
 
 /** What to run. */
@@ -30,6 +31,7 @@ export type LoadCommand = { readonly seconds: number } & (
       readonly connections: number;
     }
   | ({ readonly kind: "check" } & CheckOptions)
+  | ({ readonly kind: "rpc-grpc" | "rpc-json" } & RpcCallOptions)
   | { readonly kind: "json"; readonly url: string; readonly apiKey: string; readonly callers: number }
 );
 
@@ -45,6 +47,10 @@ function open(command: LoadCommand): Promise<Workload> {
       return singleWorkload(command);
     case "check":
       return checkWorkload(command);
+    case "rpc-grpc":
+      return rpcGrpcWorkload(command);
+    case "rpc-json":
+      return rpcJsonWorkload(command);
     case "json":
       return jsonWorkload(command.url, command.apiKey, command.callers);
   }

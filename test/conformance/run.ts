@@ -1,5 +1,6 @@
 import { execFileSync, spawn } from "node:child_process";
-import { existsSync, mkdirSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 
 // Runs Connect's conformance suite against the listener: node test/conformance/run.ts [options of the suite]
@@ -34,7 +35,9 @@ if (!existsSync(descriptors)) {
   });
 }
 
-const server = [process.execPath, join(here, "server.ts"), descriptors];
+const notes = mkdtempSync(join(tmpdir(), "pulsewire-conformance-"));
+const countsFile = join(notes, "counts.jsonl");
+const server = [process.execPath, join(here, "server.ts"), descriptors, countsFile];
 const args = [
   "--mode",
   "server",
@@ -60,7 +63,19 @@ run.once("error", (error) => {
 run.once("exit", (code) => {
   clearTimeout(timer);
   process.exitCode ||= code ?? 1;
+  if (process.argv.length === 2 && !tookLeanPath()) process.exitCode = 1;
+  rmSync(notes, { recursive: true });
 });
+
+/** Prints which way the calls went; false where one of the ways was not used, and so not tested. */
+function tookLeanPath(): boolean {
+  const servers = existsSync(countsFile) ? readFileSync(countsFile, "utf8").trim().split("\n") : [];
+  const counts = servers.map((line) => JSON.parse(line) as Record<string, number>);
+  const sum = (name: string) => counts.reduce((total, each) => total + (each[name] ?? 0), 0);
+  const names = ["unary", "streams", "handedOver", "declined"];
+  console.log(`Lean path: ${names.map((name) => `${name} ${sum(name)}`).join(", ")}`);
+  return names.every((name) => sum(name) > 0);
+}
 
 function stop(): void {
   if (run.pid !== undefined && run.exitCode === null) process.kill(-run.pid, "SIGKILL");

@@ -1,4 +1,4 @@
-import { readFileSync } from "node:fs";
+import { appendFileSync, readFileSync } from "node:fs";
 import { create, createFileRegistry, type DescMessage, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { FileDescriptorSetSchema } from "@bufbuild/protobuf/wkt";
 import { pino } from "pino";
@@ -7,7 +7,7 @@ import { createListener } from "../../server/src/listener/port.ts";
 import { conformanceRoutes } from "./service.ts";
 
 // The server under test, as the suite starts it: it reads a size-delimited request from stdin that says what to serve,
-// answers on stdout where it listens, and serves until SIGTERM. Its one argument is the file of descriptors.
+// answers on stdout where it listens, and serves until SIGTERM. Its arguments are the file of descriptors and the one where it notes, at its end, which way calls went.
 
 interface ServerRequest {
   useTls: boolean;
@@ -51,7 +51,10 @@ const listener = createListener({
   }),
 });
 
-process.once("SIGTERM", () => void listener.destroy());
+process.once("SIGTERM", () => {
+  appendFileSync(process.argv[3] ?? "counts.jsonl", `${JSON.stringify(lean.counts)}\n`);
+  void listener.destroy();
+});
 const { host, port } = await listener.listen({ host: "127.0.0.1", port: 0 });
 const responseDesc = message("ServerCompatResponse");
 const response = create(responseDesc, { host, port, ...(creds && { pemCert: creds.cert }) });

@@ -1,5 +1,8 @@
 import { Code, ConnectError, type Interceptor } from "@connectrpc/connect";
 import { ErrorInfoSchema, RetryInfoSchema } from "../gen/google/rpc/error_details_pb.js";
+import { PushStream, type Sink } from "../rpc/push-stream.ts";
+import { amended } from "../rpc/stream.ts";
+import { Call } from "./lean/call.ts";
 
 /** The time after which a refused client should try again: another server, or this one after its restart. */
 const retryAfterSeconds = 1;
@@ -40,11 +43,17 @@ export function endStreamsOnShutdown(shutdown: AbortSignal): Interceptor {
 
   return (next) => async (req) => {
     if (!req.stream) return next(req);
-    const stream = new OpenStream(req.signal, () => open.delete(stream));
+    // A lean call has a signal of its own, which is seldom asked for.
+    const call: object = req;
+    const stream = new OpenStream(call instanceof Call ? call : new LinkedSignal(req.signal), (ended) =>
+      open.delete(ended),
+    );
     open.add(stream);
     try {
-      const res = await stream.step(next({ ...req, signal: stream.signal }));
+      const guarded = call instanceof Call ? req : amended(req, { signal: stream.signal });
+      const res = await stream.step(next(guarded));
       if (!res.stream) return res;
+      if (res.message instanceof PushStream) return { ...res, message: guardPushed(res.message, stream) };
       // A client that only sends has its whole answer when it gets a message.
       const endsInError = req.method.methodKind !== "client_streaming";
       return { ...res, message: guard(res.message, stream, endsInError) };
@@ -55,23 +64,48 @@ export function endStreamsOnShutdown(shutdown: AbortSignal): Interceptor {
   };
 }
 
+/** What tells a handler that its call is over. */
+interface Abortable {
+  readonly signal: AbortSignal;
+  abort(reason: unknown): void;
+}
+
+/** A signal that follows the client's until it is let go. */
+class LinkedSignal implements Abortable {
+  readonly #own = new AbortController();
+  readonly #client: AbortSignal;
+  readonly #onCancel = () => this.#own.abort(this.#client.reason);
+
+  constructor(client: AbortSignal) {
+    this.#client = client;
+    if (client.aborted) this.#onCancel();
+    else client.addEventListener("abort", this.#onCancel, { once: true });
+  }
+
+  get signal(): AbortSignal {
+    return this.#own.signal;
+  }
+  abort(reason: unknown): void {
+    this.#own.abort(reason);
+  }
+  release(): void {
+    this.#client.removeEventListener("abort", this.#onCancel);
+  }
+}
+
 /** A stream that may be told to end. */
 class OpenStream {
   /** What the shutdown ends the stream with. */
   error: ConnectError | undefined;
-  readonly #call = new AbortController();
-  readonly #client: AbortSignal;
-  readonly #onClose: () => void;
-  readonly #onCancel = () => this.#call.abort(this.#client.reason);
+  readonly #call: Abortable;
+  readonly #onClose: (stream: OpenStream) => void;
   #isCut = false;
   // One step runs at a time. A promise to race against would gather a reaction for every message of the stream.
   #cutStep: ((error: ConnectError | undefined) => void) | undefined;
 
-  constructor(client: AbortSignal, onClose: () => void) {
-    this.#client = client;
+  constructor(call: Abortable, onClose: (stream: OpenStream) => void) {
+    this.#call = call;
     this.#onClose = onClose;
-    if (client.aborted) this.#onCancel();
-    else client.addEventListener("abort", this.#onCancel, { once: true });
   }
 
   /** Aborted when the client leaves or the server shuts down. */
@@ -88,6 +122,12 @@ class OpenStream {
     });
   }
 
+  /** Cuts a pushed stream off where it is. */
+  onCut(cut: (error: ConnectError | undefined) => void): void {
+    this.#cutStep = cut;
+    if (this.#isCut) cut(this.error);
+  }
+
   shutDown(error: ConnectError): void {
     this.error = error;
     this.#call.abort(error);
@@ -98,9 +138,29 @@ class OpenStream {
   }
 
   close(): void {
-    this.#client.removeEventListener("abort", this.#onCancel);
-    this.#onClose();
+    if (this.#call instanceof LinkedSignal) this.#call.release();
+    this.#onClose(this);
   }
+}
+
+/** The same for a stream whose messages are pushed. */
+function guardPushed<T>(messages: PushStream<T>, stream: OpenStream): PushStream<T> {
+  return new PushStream<T>((sink) => {
+    const guarded: Sink<T> = {
+      write: (message) => sink.write(message),
+      end(error) {
+        stream.close();
+        sink.end(stream.error ?? error);
+      },
+      onDrain: (listener) => sink.onDrain(listener),
+    };
+    stream.onCut((error) => guarded.end(error));
+    const stop = messages.start(guarded);
+    return () => {
+      stream.close();
+      stop();
+    };
+  });
 }
 
 /** Passes messages on; what ends after the shutdown ends with its error. */

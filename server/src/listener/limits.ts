@@ -7,6 +7,8 @@ export interface ListenerLimits {
   readMaxBytes: number;
   /** Largest message sent to a client, before compression. Larger: RESOURCE_EXHAUSTED. */
   writeMaxBytes: number;
+  /** Bytes that may wait for a watcher whose stream is pushed; beyond, it ends with RESOURCE_EXHAUSTED. */
+  maxBehindBytes: number;
   /** Messages smaller than this are sent uncompressed, even if the client accepts compression. */
   compressMinBytes: number;
   /** Longest deadline a client may ask for. Longer: INVALID_ARGUMENT. Node's timers end at 2^31 - 1 ms. */
@@ -58,6 +60,7 @@ export interface ListenerLimits {
 export const listenerLimits: Readonly<ListenerLimits> = Object.freeze({
   readMaxBytes: 16 * 1024 * 1024,
   writeMaxBytes: 64 * 1024 * 1024,
+  maxBehindBytes: 1024 * 1024,
   compressMinBytes: 1024,
   maxTimeoutMs: 24 * 60 * 60 * 1000,
 

@@ -3,6 +3,7 @@
  * into the sink of each watcher, without an async iterator per message, and the same message object may go to all of them,
  * so that it is encoded once.
  */
+import type { StreamHooks } from "./stream.ts";
 
 /** Where the messages of one watcher go. */
 export interface Sink<T> {
@@ -22,44 +23,30 @@ export type StartPushing<T> = (sink: Sink<T>) => () => void;
  * which holds at most `highWater` messages for a reader that is behind.
  */
 export class PushStream<T> implements AsyncIterable<T> {
-  readonly start: StartPushing<T>;
+  readonly #push: StartPushing<T>;
   readonly #highWater: number;
+  readonly #hooks: readonly StreamHooks<T>[];
 
-  constructor(start: StartPushing<T>, highWater = 16) {
-    this.start = start;
+  constructor(start: StartPushing<T>, highWater = 16, hooks: readonly StreamHooks<T>[] = []) {
+    this.#push = start;
     this.#highWater = highWater;
+    this.#hooks = hooks;
+  }
+
+  /** Pushes into a sink until what is returned is called. */
+  start(sink: Sink<T>): () => void {
+    if (this.#hooks.length === 0) return this.#push(sink);
+    const hooked = new HookedSink(sink, this.#hooks);
+    const stop = this.#push(hooked);
+    return () => {
+      hooked.over();
+      stop();
+    };
   }
 
   /** The same stream with its messages passed through `onMessage` and its end through `onEnd`; for interceptors. */
-  tapped(hooks: {
-    onMessage?: (message: T) => void;
-    onError?: (error: unknown) => unknown;
-    onEnd?: (error?: unknown) => void;
-  }): PushStream<T> {
-    return new PushStream<T>((sink) => {
-      let ended = false;
-      const over = (error?: unknown) => {
-        if (ended) return;
-        ended = true;
-        hooks.onEnd?.(error);
-      };
-      const stop = this.start({
-        write(message) {
-          hooks.onMessage?.(message);
-          return sink.write(message);
-        },
-        end(error) {
-          const shown = error !== undefined && hooks.onError ? hooks.onError(error) : error;
-          over(shown);
-          sink.end(shown);
-        },
-        onDrain: (listener) => sink.onDrain(listener),
-      });
-      return () => {
-        over();
-        stop();
-      };
-    }, this.#highWater);
+  tapped(hooks: StreamHooks<T>): PushStream<T> {
+    return new PushStream<T>(this.#push, this.#highWater, [...this.#hooks, hooks]);
   }
 
   async *[Symbol.asyncIterator](): AsyncGenerator<T> {
@@ -104,5 +91,51 @@ export class PushStream<T> implements AsyncIterable<T> {
     } finally {
       stop();
     }
+  }
+}
+
+/** Passes on through the hooks, the innermost first. */
+class HookedSink<T> implements Sink<T> {
+  readonly #sink: Sink<T>;
+  readonly #hooks: readonly StreamHooks<T>[];
+  #isOver = false;
+
+  constructor(sink: Sink<T>, hooks: readonly StreamHooks<T>[]) {
+    this.#sink = sink;
+    this.#hooks = hooks;
+  }
+
+  write(message: T): boolean {
+    if (this.#isOver) return true;
+    try {
+      for (const hooks of this.#hooks) hooks.onMessage?.(message);
+    } catch (error) {
+      // It is the end of this watcher's stream, and no concern of whoever pushes to all.
+      this.end(error);
+      return true;
+    }
+    return this.#sink.write(message);
+  }
+
+  end(error?: unknown): void {
+    if (this.#isOver) return;
+    this.#isOver = true;
+    let shown = error;
+    for (const hooks of this.#hooks) {
+      if (shown !== undefined && hooks.onError) shown = hooks.onError(shown);
+      hooks.onEnd?.(shown);
+    }
+    this.#sink.end(shown);
+  }
+
+  onDrain(listener: () => void): void {
+    this.#sink.onDrain(listener);
+  }
+
+  /** The reader has gone. */
+  over(): void {
+    if (this.#isOver) return;
+    this.#isOver = true;
+    for (const hooks of this.#hooks) hooks.onEnd?.();
   }
 }

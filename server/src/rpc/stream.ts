@@ -1,6 +1,7 @@
+import { OneMessage } from "./one-message.ts";
 import { PushStream } from "./push-stream.ts";
 
-interface StreamHooks<T> {
+export interface StreamHooks<T> {
   /** Sees every message before it is handed on; may throw. */
   onMessage?: (message: T) => void;
   /** Turns an error of the stream into the one that is thrown on. */
@@ -11,7 +12,15 @@ interface StreamHooks<T> {
 
 /** Wraps a stream of messages; ends the source when the reader stops early. A pushed stream remains one. */
 export function wrapStream<T>(source: AsyncIterable<T>, hooks: StreamHooks<T>): AsyncIterable<T> {
-  return source instanceof PushStream ? source.tapped(hooks) : wrapIterable(source, hooks);
+  return source instanceof PushStream || source instanceof OneMessage
+    ? source.tapped(hooks)
+    : wrapIterable(source, hooks);
+}
+
+/** The request with another part in place of its own, for the next interceptor. */
+export function amended<R extends object>(req: R, parts: Partial<R>): R {
+  // The requests of the lean path make most of their parts only when they are asked for: a copy would lack them.
+  return Object.assign(Object.create(req), parts);
 }
 
 async function* wrapIterable<T>(source: AsyncIterable<T>, hooks: StreamHooks<T>): AsyncGenerator<T> {

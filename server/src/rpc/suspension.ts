@@ -1,7 +1,7 @@
 import type { Interceptor } from "@connectrpc/connect";
 import type { TenantSettingsCache } from "../auth/tenants/settings.ts";
 import { callerKey, tenantSuspended } from "./caller.ts";
-import { wrapStream } from "./stream.ts";
+import { amended, wrapStream } from "./stream.ts";
 
 /**
  * Refuses every call with credentials of a suspended tenant, and open reads in it; ends its streams with their next
@@ -21,7 +21,9 @@ export function suspensionInterceptor(tenants: TenantSettingsCache): Interceptor
       if (!known) tenants.load(tenantId).catch(() => {});
       if (known?.suspended) throw tenantSuspended();
     };
-    const guarded = req.stream ? { ...req, message: wrapStream(req.message, { onMessage: check }) } : req;
+    const guarded = req.stream
+      ? amended(req, { message: wrapStream(req.message, { onMessage: check }) })
+      : req;
     const res = await next(guarded);
     return res.stream ? { ...res, message: wrapStream(res.message, { onMessage: check }) } : res;
   };

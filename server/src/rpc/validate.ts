@@ -5,7 +5,7 @@ import type { Interceptor } from "@connectrpc/connect";
 import { ErrorReason } from "../gen/pulsewire/common/v1/error_reason_pb.js";
 import { type FieldViolation, failure } from "./errors.ts";
 import { certainlyValid } from "./quick-check.ts";
-import { wrapStream } from "./stream.ts";
+import { amended, wrapStream } from "./stream.ts";
 import { illFormedFields } from "./well-formed.ts";
 
 const expressions = new Map<string, RegExp>();
@@ -71,7 +71,7 @@ export const validateInterceptor: Interceptor = (next) => async (req) => {
     const violations = violationsOf(req.method.input, message);
     if (violations.length > 0) throw invalidRequest(violations);
   };
-  if (req.stream) return next({ ...req, message: wrapStream(req.message, { onMessage: check }) });
+  if (req.stream) return next(amended(req, { message: wrapStream(req.message, { onMessage: check }) }));
   check(req.message);
   return next(req);
 };

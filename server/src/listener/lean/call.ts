@@ -35,6 +35,8 @@ export abstract class Call implements HandlerContext {
   message: Message | AsyncIterable<Message>;
   readonly fields: IncomingHttpHeaders;
   protected readonly leanMethod: LeanMethod;
+  /** What is made on demand is made once, also where it is asked for by an amended request. */
+  private readonly origin: Call = this;
   private readonly deadlineMs: number | undefined;
   private requestFields: RequestFields | undefined;
   private answerHeader: AnswerFields | undefined;
@@ -66,19 +68,22 @@ export abstract class Call implements HandlerContext {
     return this.contextValues;
   }
   get header(): RequestFields {
-    this.requestFields ??= new RequestFields(this.fields);
-    return this.requestFields;
+    const { origin } = this;
+    origin.requestFields ??= new RequestFields(this.fields);
+    return origin.requestFields;
   }
   get requestHeader(): RequestFields {
     return this.header;
   }
   get responseHeader(): AnswerFields {
-    this.answerHeader ??= this.beginHeader();
-    return this.answerHeader;
+    const { origin } = this;
+    origin.answerHeader ??= this.beginHeader();
+    return origin.answerHeader;
   }
   get responseTrailer(): AnswerFields {
-    this.answerTrailer ??= new AnswerFields();
-    return this.answerTrailer;
+    const { origin } = this;
+    origin.answerTrailer ??= new AnswerFields();
+    return origin.answerTrailer;
   }
   get url(): string {
     const authority = this.fields[":authority"] ?? this.fields.host;
@@ -91,25 +96,33 @@ export abstract class Call implements HandlerContext {
 
   /** Aborted when the deadline is over, the caller gone or the call answered. */
   get signal(): AbortSignal {
-    if (this.controller) return this.controller.signal;
-    this.controller = new AbortController();
-    if (this.over) this.controller.abort(this.over.reason);
+    const { origin } = this;
+    if (origin.controller) return origin.controller.signal;
+    const controller = new AbortController();
+    origin.controller = controller;
+    if (origin.over) controller.abort(origin.over.reason);
     else {
       const leftMs = this.timeoutMs();
-      if (leftMs !== undefined && leftMs <= 0) this.controller.abort(timedOut());
+      if (leftMs !== undefined && leftMs <= 0) controller.abort(timedOut());
       else if (leftMs !== undefined) {
-        this.deadline = setTimeout((call: Call) => call.abort(timedOut()), leftMs, this);
+        origin.deadline = setTimeout((call: Call) => call.expire(), leftMs, origin);
       }
     }
-    return this.controller.signal;
+    return controller.signal;
+  }
+
+  /** The deadline is over: whoever works is told so, and answers. */
+  private expire(): void {
+    this.controller?.abort(timedOut());
   }
 
   /** Tells whoever has asked for the signal; the first reason stays. */
   abort(reason?: unknown): void {
-    if (this.over) return;
-    this.over = { reason };
-    if (this.deadline) clearTimeout(this.deadline);
-    this.controller?.abort(reason);
+    const { origin } = this;
+    if (origin.over) return;
+    origin.over = { reason };
+    if (origin.deadline) clearTimeout(origin.deadline);
+    origin.controller?.abort(reason);
   }
 
   /** Whether the request came over TLS. */

@@ -2,87 +2,129 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import type { TLSSocket } from "node:tls";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { type Held, hold } from "../held.ts";
-import type { CallRequest } from "./call.ts";
-import type { LeanSettings } from "./path.ts";
-import { UnaryCall } from "./unary-call.ts";
+import type { AnswerFields } from "./fields.ts";
+import type { HandOver } from "./path.ts";
+import type { Wire, WireEvents } from "./wire.ts";
 
 const callOf = Symbol("call");
 
-type Carrying<T> = T & { [callOf]?: Http1UnaryCall };
+type Carrying<T> = T & { [callOf]?: WireEvents };
 
-/** A unary call over HTTP/1.1: Connect only, as gRPC needs trailers. */
-export class Http1UnaryCall extends UnaryCall {
+/** A request of HTTP/1.1. It has no trailers: gRPC is not spoken here. */
+export class Http1Wire implements Wire {
   readonly #req: Carrying<IncomingMessage>;
   readonly #res: Carrying<ServerResponse>;
+  readonly #handOver: HandOver;
+  #closing = false;
 
-  constructor(req: IncomingMessage, res: ServerResponse, request: CallRequest, settings: LeanSettings) {
-    super(request, settings);
+  constructor(req: IncomingMessage, res: ServerResponse, handOver: HandOver) {
     this.#req = req;
     this.#res = res;
-    this.#req[callOf] = this;
-    this.#res[callOf] = this;
+    this.#handOver = handOver;
+  }
+
+  listen(call: WireEvents): void {
+    const [req, res] = [this.#req, this.#res];
+    req[callOf] = call;
+    res[callOf] = call;
     res.on("error", ignore);
     res.on("close", onClose);
     req.on("end", onEnd);
     req.on("data", onData);
   }
 
-  protected get encrypted(): boolean {
+  get encrypted(): boolean {
     return (this.#req.socket as Partial<TLSSocket>).encrypted ?? false;
   }
-  protected get gone(): boolean {
+  get gone(): boolean {
     return this.#res.destroyed;
   }
-  protected get answering(): boolean {
+  get answering(): boolean {
     return this.#res.headersSent;
+  }
+  get waitingBytes(): number {
+    return this.#res.socket?.writableLength ?? this.#res.writableLength;
   }
   closeAfter(): void {
     this.#res.shouldKeepAlive = false;
+    this.#closing = true;
   }
-  protected cutOff(): void {
+  cutOff(): void {
     this.#req.socket.destroy();
   }
 
-  protected writeWhole(status: number, body: string | Uint8Array, length: number): void {
+  answerWhole(
+    status: number,
+    header: AnswerFields,
+    trailer: AnswerFields,
+    body: string | Uint8Array,
+    length: number,
+  ): void {
     const fields = ["content-length", String(length)];
-    this.responseHeader.pushTo(fields);
-    this.responseTrailer.pushTo(fields, "trailer-");
+    header.pushTo(fields);
+    trailer.pushTo(fields, "trailer-");
     this.#res.writeHead(status, fields);
     this.#res.end(body);
   }
 
-  protected writeEnvelope(): never {
-    throw new Error("no unary call over HTTP/1.1 has envelopes");
+  begin(header: AnswerFields): void {
+    const fields: string[] = [];
+    header.pushTo(fields);
+    this.#res.writeHead(200, fields);
+    this.#res.flushHeaders();
   }
 
-  protected giveUp(held: Held): void {
+  /**
+   * Pieces go to the socket itself, once it is this answer's turn: the same piece may go to thousands, and so its frame
+   * is made once, too.
+   */
+  write(piece: Uint8Array): boolean {
+    const { socket } = this.#res;
+    return socket ? socket.write(chunkOf(piece)) : this.#res.write(piece);
+  }
+  onDrain(listener: () => void): void {
+    (this.#res.socket ?? this.#res).once("drain", listener);
+  }
+  end(piece?: Uint8Array): void {
+    if (this.#closing) this.#res.once("finish", () => this.#req.socket.destroySoon());
+    if (piece) this.#res.end(piece);
+    else this.#res.end();
+  }
+
+  giveUp(held: Held): void {
     const [req, res] = [this.#req, this.#res];
     res.off("close", onClose);
     req.off("end", onEnd).off("data", onData);
     if (!held.ended) req.pause();
     hold(req, held);
-    this.settings.handOver.request(req, res);
+    this.#handOver.request(req, res);
   }
+}
 
-  onData(chunk: Buffer): void {
-    this.receive(chunk);
-  }
-  onEnd(): void {
-    this.receivedAll();
-  }
-  onClose(): void {
-    const { errored } = this.#req;
-    this.closed(errored ? new ConnectError(errored.message, Code.Aborted) : undefined);
-  }
+let lastPiece: Uint8Array | undefined;
+let lastChunk: Buffer | undefined;
+
+/** A piece as a chunk of an answer of unknown length. */
+function chunkOf(piece: Uint8Array): Buffer {
+  if (piece === lastPiece && lastChunk) return lastChunk;
+  const head = `${piece.byteLength.toString(16)}\r\n`;
+  const chunk = Buffer.allocUnsafe(head.length + piece.byteLength + 2);
+  chunk.write(head, 0, "latin1");
+  chunk.set(piece, head.length);
+  chunk.write("\r\n", head.length + piece.byteLength, "latin1");
+  lastPiece = piece;
+  lastChunk = chunk;
+  return chunk;
 }
 
 function onData(this: Carrying<IncomingMessage>, chunk: Buffer): void {
-  this[callOf]?.onData(chunk);
+  this[callOf]?.receive(chunk);
 }
 function onEnd(this: Carrying<IncomingMessage>): void {
-  this[callOf]?.onEnd();
+  this[callOf]?.receivedAll();
 }
 function onClose(this: Carrying<ServerResponse>): void {
-  this[callOf]?.onClose();
+  const { errored } = this.req;
+  this[callOf]?.closed(errored ? new ConnectError(errored.message, Code.Aborted) : undefined);
 }
 function ignore(): void {}

@@ -2,110 +2,124 @@ import type { OutgoingHttpHeaders } from "node:http";
 import { constants, type IncomingHttpHeaders, type ServerHttp2Stream } from "node:http2";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { type Held, hold } from "../held.ts";
-import type { CallRequest } from "./call.ts";
-import type { LeanSettings } from "./path.ts";
-import { UnaryCall } from "./unary-call.ts";
+import type { AnswerFields } from "./fields.ts";
+import type { HandOver } from "./path.ts";
+import type { Wire, WireEvents } from "./wire.ts";
 
 const callOf = Symbol("call");
 
 /** A stream of HTTP/2 that carries a lean call. The call hangs on the stream, so that listeners are shared by all. */
-type CarryingStream = ServerHttp2Stream & { [callOf]?: Http2UnaryCall };
+type CarryingStream = ServerHttp2Stream & { [callOf]?: WireEvents };
 
-/** What came with a stream. */
-export interface Http2Head {
-  readonly stream: ServerHttp2Stream;
-  readonly headers: IncomingHttpHeaders;
-  readonly flags: number;
-  readonly rawHeaders: string[];
-}
+const trailersFollow = { waitForTrailers: true };
 
-const withTrailers = { waitForTrailers: true };
-
-/** A unary call over HTTP/2. */
-export class Http2UnaryCall extends UnaryCall {
-  readonly #head: Http2Head;
+/** A request of HTTP/2. */
+export class Http2Wire implements Wire {
   readonly #stream: CarryingStream;
+  readonly #headers: IncomingHttpHeaders;
+  readonly #flags: number;
+  readonly #rawHeaders: string[];
+  readonly #handOver: HandOver;
 
-  constructor(head: Http2Head, request: CallRequest, settings: LeanSettings) {
-    super(request, settings);
-    this.#head = head;
-    this.#stream = head.stream;
+  constructor(
+    stream: ServerHttp2Stream,
+    headers: IncomingHttpHeaders,
+    flags: number,
+    rawHeaders: string[],
+    handOver: HandOver,
+  ) {
+    this.#stream = stream;
+    this.#headers = headers;
+    this.#flags = flags;
+    this.#rawHeaders = rawHeaders;
+    this.#handOver = handOver;
+  }
+
+  listen(call: WireEvents): void {
     const stream = this.#stream;
-    stream[callOf] = this;
+    stream[callOf] = call;
     stream.on("error", ignore);
     stream.on("close", onClose);
     stream.on("end", onEnd);
     stream.on("data", onData);
   }
 
-  protected get encrypted(): boolean {
+  get encrypted(): boolean {
     return this.#stream.session?.encrypted ?? false;
   }
-  protected get gone(): boolean {
+  get gone(): boolean {
     return this.#stream.destroyed || this.#stream.closed;
   }
-  protected get answering(): boolean {
+  get answering(): boolean {
     return this.#stream.headersSent;
   }
+  get waitingBytes(): number {
+    return this.#stream.writableLength;
+  }
+  /** A connection of HTTP/2 is told to go away as a whole. */
   closeAfter(): void {}
 
-  protected cutOff(): void {
+  cutOff(): void {
     this.#stream.close(constants.NGHTTP2_INTERNAL_ERROR);
   }
 
-  protected writeWhole(status: number, body: string | Uint8Array, length: number): void {
+  answerWhole(
+    status: number,
+    header: AnswerFields,
+    trailer: AnswerFields,
+    body: string | Uint8Array,
+    length: number,
+  ): void {
     const headers: OutgoingHttpHeaders = { ":status": status, "content-length": length };
-    this.responseHeader.writeTo(headers);
-    this.responseTrailer.writeTo(headers, "trailer-");
+    header.writeTo(headers);
+    trailer.writeTo(headers, "trailer-");
     this.#stream.respond(headers);
     this.#stream.end(body);
   }
 
-  protected writeEnvelope(envelope: Uint8Array | undefined): void {
+  begin(header: AnswerFields, withTrailers: boolean): void {
     const headers: OutgoingHttpHeaders = { ":status": 200 };
-    this.responseHeader.writeTo(headers);
+    header.writeTo(headers);
     const stream = this.#stream;
-    stream.on("wantTrailers", onWantTrailers);
-    stream.respond(headers, withTrailers);
-    if (envelope) stream.end(envelope);
-    else stream.end();
+    if (withTrailers) {
+      stream.on("wantTrailers", onWantTrailers);
+      stream.respond(headers, trailersFollow);
+    } else stream.respond(headers);
   }
 
-  protected giveUp(held: Held): void {
-    const { stream, headers, flags, rawHeaders } = this.#head;
+  write(piece: Uint8Array): boolean {
+    return this.#stream.write(piece);
+  }
+  onDrain(listener: () => void): void {
+    this.#stream.once("drain", listener);
+  }
+  end(piece?: Uint8Array): void {
+    if (piece) this.#stream.end(piece);
+    else this.#stream.end();
+  }
+
+  giveUp(held: Held): void {
+    const stream = this.#stream;
     stream.off("close", onClose).off("end", onEnd).off("data", onData);
     if (!held.ended) stream.pause();
     hold(stream, held);
-    this.settings.handOver.stream(stream, headers, flags, rawHeaders);
-  }
-
-  onData(chunk: Buffer): void {
-    this.receive(chunk);
-  }
-  onEnd(): void {
-    this.receivedAll();
-  }
-  onClose(): void {
-    this.closed(resetError(this.#stream.rstCode));
-  }
-  sendTrailers(): void {
-    const trailers: OutgoingHttpHeaders = {};
-    this.responseTrailer.writeTo(trailers);
-    this.#stream.sendTrailers(trailers);
+    this.#handOver.stream(stream, this.#headers, this.#flags, this.#rawHeaders);
   }
 }
 
 function onData(this: CarryingStream, chunk: Buffer): void {
-  this[callOf]?.onData(chunk);
+  this[callOf]?.receive(chunk);
 }
 function onEnd(this: CarryingStream): void {
-  this[callOf]?.onEnd();
+  this[callOf]?.receivedAll();
 }
 function onClose(this: CarryingStream): void {
-  this[callOf]?.onClose();
+  this[callOf]?.closed(resetError(this.rstCode));
 }
 function onWantTrailers(this: CarryingStream): void {
-  this[callOf]?.sendTrailers();
+  const trailers: OutgoingHttpHeaders = {};
+  this[callOf]?.responseTrailer.writeTo(trailers);
+  this.sendTrailers(trailers);
 }
 function ignore(): void {}
 

@@ -20,6 +20,7 @@ import {
   type UnaryRequest,
   type UnaryResponse,
 } from "@connectrpc/connect";
+import { OneMessage } from "../../rpc/one-message.ts";
 import { Call } from "./call.ts";
 
 /** Reads requests of a method straight from their bytes. What it throws leaves the bytes to the usual way. */
@@ -43,6 +44,13 @@ export interface LeanMethod {
   readJson(text: string): Message;
   writeProto(message: Message): Uint8Array;
   writeJson(message: Message): string;
+  /** What was written last to a watcher: the others get the same. */
+  readonly last: Readonly<Record<"proto" | "json", LastWritten>>;
+}
+
+interface LastWritten {
+  message: Message | undefined;
+  envelope: Buffer | undefined;
 }
 
 export interface LeanMethodOptions {
@@ -52,32 +60,20 @@ export interface LeanMethodOptions {
   readonly encoder?: Encoder | undefined;
 }
 
-/** Prepares a unary method. */
+/** Prepares a unary method or one that answers with a stream; undefined: calls of this kind are not for the lean path. */
 export function leanMethod(spec: MethodImplSpec, options: LeanMethodOptions): LeanMethod | undefined {
-  if (spec.kind !== "unary") return undefined;
+  if (spec.kind !== "unary" && spec.kind !== "server_streaming") return undefined;
   const { method: desc } = spec;
   const { input, output } = desc;
   const { jsonOptions, decoder, encoder } = options;
-  const impl = spec.impl as (request: Message, context: HandlerContext) => unknown;
-  const answer = async (req: AnyRequest): Promise<AnyResponse> => {
-    const call = callOf(req);
-    const made = impl(req.message as Message, call);
-    const message = create(output, (isPromise(made) ? await made : made) as Message);
-    return {
-      stream: false,
-      service: desc.parent,
-      method: desc,
-      header: call.responseHeader,
-      trailer: call.responseTrailer,
-      message,
-    };
-  };
+  const streams = spec.kind === "server_streaming";
+  const answer = streams ? answerStream(spec) : answerOnce(spec);
   let invoke = answer;
   for (const interceptor of options.interceptors.toReversed()) invoke = interceptor(invoke);
   return {
     desc,
     path: `/${desc.parent.typeName}/${desc.name}`,
-    streams: false,
+    streams,
     nothing: create(input),
     invoke: invoke as unknown as LeanMethod["invoke"],
     readProto: decoder ?? ((bytes) => fromBinary(input, bytes)),
@@ -97,7 +93,60 @@ export function leanMethod(spec: MethodImplSpec, options: LeanMethodOptions): Le
         throw ConnectError.from(error, Code.Internal);
       }
     },
+    last: {
+      proto: { message: undefined, envelope: undefined },
+      json: { message: undefined, envelope: undefined },
+    },
   };
+}
+
+type Answer = (req: AnyRequest) => Promise<AnyResponse>;
+
+/** Calls the handler of a unary method. */
+function answerOnce({ method, impl }: MethodImplSpec & { kind: "unary" }): Answer {
+  const handler = impl as (request: Message, context: HandlerContext) => unknown;
+  const { output, parent: service } = method;
+  return async (req) => {
+    const call = callOf(req);
+    const made = handler(req.message as Message, call);
+    const message = create(output, (isPromise(made) ? await made : made) as Message);
+    return {
+      stream: false,
+      service,
+      method,
+      header: call.responseHeader,
+      trailer: call.responseTrailer,
+      message,
+    };
+  };
+}
+
+/** Calls the handler of a method that answers with a stream. */
+function answerStream({ method, impl }: MethodImplSpec & { kind: "server_streaming" }): Answer {
+  const handler = impl as (request: Message, context: HandlerContext) => AsyncIterable<Message>;
+  const { parent: service } = method;
+  return async (req) => {
+    const call = callOf(req);
+    const request = req.message as AsyncIterable<Message>;
+    const message = handler(request instanceof OneMessage ? request.take() : await firstOf(request), call);
+    return {
+      stream: true,
+      service,
+      method,
+      header: call.responseHeader,
+      trailer: call.responseTrailer,
+      message,
+    };
+  };
+}
+
+/** The one message, where an interceptor has made a stream of it. */
+async function firstOf(messages: AsyncIterable<Message>): Promise<Message> {
+  for await (const message of messages) return message;
+  throw new ConnectError(
+    "protocol error: missing input message for server-streaming method",
+    Code.Unimplemented,
+  );
 }
 
 function callOf(req: AnyRequest): Call {

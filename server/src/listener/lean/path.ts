@@ -1,6 +1,6 @@
 /**
- * The lean path: unary calls in gRPC over HTTP/2 and in Connect over both, without async iterators and abort plumbing for
- * each call. What it does not take is left to connect-node; both call the same handlers through the same interceptors.
+ * The lean path: unary calls and server streams, in gRPC over HTTP/2 and in Connect over both, without async iterators and
+ * abort plumbing for each call. What it does not take is left to connect-node; both call the same handlers through the same interceptors.
  *
  * Here is decided which path a call takes: `choose` looks at the head of a request. A request that it takes and that
  * turns out not to be one whole, readable message is handed over to connect-node with all that was read of it, so that
@@ -16,11 +16,14 @@ import type { AmendError } from "../amend-errors.ts";
 import type { HttpHandler } from "../http.ts";
 import type { ListenerLimits } from "../limits.ts";
 import type { CallRequest } from "./call.ts";
-import { answerCompressions, timeoutOf, unaryFormats } from "./formats.ts";
-import { Http1UnaryCall } from "./http1.ts";
-import { Http2UnaryCall } from "./http2.ts";
+import { answerCompressions, streamFormats, timeoutOf, unaryFormats } from "./formats.ts";
+import { Http1Wire } from "./http1.ts";
+import { Http2Wire } from "./http2.ts";
 import { type Decoder, type Encoder, type LeanMethod, leanMethod } from "./method.ts";
+import { StreamCall } from "./stream-call.ts";
+import { UnaryCall } from "./unary-call.ts";
 import type { CallValues } from "./values.ts";
+import type { Wire } from "./wire.ts";
 
 /** A call that runs, as those see it who watch over slow bodies and shutdowns. */
 export interface RunningCall {
@@ -36,6 +39,7 @@ export interface RunningCall {
 /** How many calls have gone which way. */
 export interface LeanCounts {
   unary: number;
+  streams: number;
   /** Taken at first and then left to connect-node. */
   handedOver: number;
   /** Never taken. */
@@ -104,7 +108,7 @@ export function createLeanPath(options: LeanPathOptions): LeanPath {
   const compressionFor = answerCompressions(options.compressions);
   const hosts = createHostCheck();
   const running = new Set<RunningCall>();
-  const counts: LeanCounts = { unary: 0, handedOver: 0, declined: 0 };
+  const counts: LeanCounts = { unary: 0, streams: 0, handedOver: 0, declined: 0 };
   let settings: LeanSettings | undefined;
 
   /** Which path a call takes: undefined leaves it to connect-node. */
@@ -116,7 +120,8 @@ export function createLeanPath(options: LeanPathOptions): LeanPath {
   ): CallRequest | undefined {
     const method = verb === "POST" ? methods.get(path ?? "") : undefined;
     if (!method || shutdownSignal.aborted) return undefined;
-    const format = unaryFormats.get(headers["content-type"] ?? "");
+    const formats = method.streams ? streamFormats : unaryFormats;
+    const format = formats.get(headers["content-type"] ?? "");
     if (!format || (format.protocol === "grpc" && !isHttp2)) return undefined;
     // Scripts from other origins get further headers; whoever asks before sending is answered first.
     if (headers.origin !== undefined || headers.expect !== undefined) return undefined;
@@ -149,21 +154,30 @@ export function createLeanPath(options: LeanPathOptions): LeanPath {
         counts.declined++;
         return false;
       }
-      const call = new Http2UnaryCall({ stream, headers, flags, rawHeaders }, request, settings);
+      const wire = new Http2Wire(stream, headers, flags, rawHeaders, settings.handOver);
+      const call = begin(wire, request, settings);
       if (prepare) prepare(call.contextValues, { headers, socket: peerOf(stream) });
       return true;
     },
     takeRequest(req, res) {
-      const request = settings && choose(req.method, req.url, req.headers, false);
+      // Before HTTP/1.1 there are no chunks, and so no streams.
+      const isHttp11 = req.httpVersionMinor === 1;
+      const request = settings && isHttp11 ? choose(req.method, req.url, req.headers, false) : undefined;
       if (!settings || !request) {
         counts.declined++;
         return false;
       }
-      const call = new Http1UnaryCall(req, res, request, settings);
+      const call = begin(new Http1Wire(req, res, settings.handOver), request, settings);
       prepare?.(call.contextValues, req);
       return true;
     },
   };
+}
+
+function begin(wire: Wire, request: CallRequest, settings: LeanSettings): UnaryCall | StreamCall {
+  return request.method.streams
+    ? new StreamCall(wire, request, settings)
+    : new UnaryCall(wire, request, settings);
 }
 
 const peers = new WeakMap<object, Peer["socket"]>();

@@ -1,0 +1,135 @@
+/**
+ * A server of the bench of RPC, as a process of its own: `node rpc-server.ts <kind>`. All do the same nothing: they read a
+ * GetProgressRequest and answer with an empty GetProgressResponse. Ours does it behind all interceptors of the service.
+ */
+import { once } from "node:events";
+import { mkdtempSync } from "node:fs";
+import { createServer as createHttp1 } from "node:http";
+import { createServer as createHttp2 } from "node:http2";
+import type { AddressInfo, Server } from "node:net";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { create, createRegistry, fromBinary, toBinary } from "@bufbuild/protobuf";
+import type { ConnectRouter } from "@connectrpc/connect";
+import { connectNodeAdapter } from "@connectrpc/connect-node";
+import * as grpc from "@grpc/grpc-js";
+import Fastify from "fastify";
+import { pino } from "pino";
+import { envToConfig } from "../../server/src/config.ts";
+import { createContext } from "../../server/src/context.ts";
+import { prepareDemo } from "../../server/src/demo.ts";
+import type {
+  GetProgressRequest,
+  GetProgressResponse,
+} from "../../server/src/gen/pulsewire/progress/v1/progress_pb.js";
+import { ProgressService } from "../../server/src/gen/pulsewire/progress/v1/progress_service_pb.js";
+import { createRpcHandler } from "../../server/src/listener/handler.ts";
+import { createListener } from "../../server/src/listener/port.ts";
+import { clientAddressKey, createClientAddress } from "../../server/src/rpc/client-address.ts";
+import { explainProtocolError } from "../../server/src/rpc/errors.ts";
+import { interceptorsOf } from "../../server/src/server.ts";
+
+/** What the process tells its parent once it serves. */
+export interface RpcServerReady {
+  readonly url: string;
+  readonly apiKey?: string;
+}
+
+const kinds: Record<string, () => Promise<RpcServerReady>> = {
+  ours,
+  "connect-node": () => listen(createHttp2(connectNodeAdapter({ routes }))),
+  "connect-node-h1": () => listen(createHttp1(connectNodeAdapter({ routes }))),
+  "grpc-js": grpcJs,
+  fastify,
+};
+
+function routes(router: ConnectRouter): void {
+  router.rpc(ProgressService.method.getProgress, () => ({}));
+}
+
+async function ours(): Promise<RpcServerReady> {
+  const dataDir = mkdtempSync(path.join(tmpdir(), "pulsewire-bench-"));
+  const config = envToConfig({ PULSEWIRE_DATA_DIR: dataDir, PORT: "0" });
+  const logger = pino({ level: config.logLevel, base: null }, pino.destination({ dest: 2, sync: false }));
+  const context = await createContext(config, logger);
+  const clientAddress = createClientAddress(config);
+  const limits = { readMaxBytes: config.limits.maxMessageBytes };
+  const { handler, lean } = createRpcHandler({
+    routes,
+    interceptors: interceptorsOf(context),
+    prepare: (values, peer) => void values.set(clientAddressKey, clientAddress(peer)),
+    shutdownSignal: context.shutdown.signal,
+    limits,
+    amendError: explainProtocolError(limits),
+    registry: createRegistry(),
+    fallback(_, res) {
+      res.writeHead(404);
+      res.end();
+    },
+    logger,
+  });
+  const listener = createListener({ handler, lean, limits, logger });
+  const { url } = await listener.listen({ host: "127.0.0.1", port: 0 });
+  const demo = await prepareDemo(context, url);
+  if (!demo) throw new Error("the new database has no demo tenant");
+  process.once("disconnect", async () => {
+    await listener.destroy();
+    await context.close();
+    process.exit();
+  });
+  return { url, apiKey: demo.apiKey };
+}
+
+async function grpcJs(): Promise<RpcServerReady> {
+  const server = new grpc.Server();
+  const { input, output } = ProgressService.method.getProgress;
+  const definition: grpc.MethodDefinition<GetProgressRequest, GetProgressResponse> = {
+    path: `/${ProgressService.typeName}/GetProgress`,
+    requestStream: false,
+    responseStream: false,
+    requestDeserialize: (bytes) => fromBinary(input, bytes),
+    requestSerialize: (message) => Buffer.from(toBinary(input, message)),
+    responseSerialize: (message) => Buffer.from(toBinary(output, message)),
+    responseDeserialize: (bytes) => fromBinary(output, bytes),
+  };
+  server.addService(
+    { getProgress: definition },
+    {
+      getProgress: (_: unknown, answer: grpc.sendUnaryData<GetProgressResponse>) =>
+        answer(null, create(output)),
+    },
+  );
+  const port = await new Promise<number>((resolve, reject) => {
+    server.bindAsync("127.0.0.1:0", grpc.ServerCredentials.createInsecure(), (error, bound) =>
+      error ? reject(error) : resolve(bound),
+    );
+  });
+  return { url: `http://127.0.0.1:${port}` };
+}
+
+/** With schemas for both sides, which is how it is fastest. */
+async function fastify(): Promise<RpcServerReady> {
+  const app = Fastify();
+  const body = {
+    type: "object",
+    properties: { clientKrn: { type: "string" }, filename: { type: "string" } },
+  };
+  app.post(
+    `/${ProgressService.typeName}/GetProgress`,
+    { schema: { body, response: { 200: { type: "object", properties: {} } } } },
+    async () => ({}),
+  );
+  const url = await app.listen({ host: "127.0.0.1", port: 0 });
+  return { url };
+}
+
+async function listen(server: Server): Promise<RpcServerReady> {
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}` };
+}
+
+const kind = kinds[process.argv[2] ?? ""];
+if (!kind) throw new Error(`unknown kind of server: ${process.argv[2]}`);
+process.on("disconnect", () => setTimeout(() => process.exit(), 5_000).unref());
+process.send?.(await kind());

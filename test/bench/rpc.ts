@@ -1,0 +1,173 @@
+/**
+ * The front door: a call that does nothing, ours with API key and validation against others with neither.
+ * node test/bench/rpc.ts [--seconds n] [--rounds n] [--profile]
+ */
+import { fork } from "node:child_process";
+import { once } from "node:events";
+import path from "node:path";
+import { parseArgs } from "node:util";
+import { create, toBinary, toJsonString } from "@bufbuild/protobuf";
+import { ProgressService } from "../../server/src/gen/pulsewire/progress/v1/progress_service_pb.js";
+import { statOf } from "../faults/processes.ts";
+import { endWithThisProcess } from "../helpers/server-process.ts";
+import type { LoadCommand } from "./load.ts";
+import { startLoadProcess } from "./load-process.ts";
+import { connectProfiler, printSummary, profilableOptions, summarize } from "./profile.ts";
+import { type BenchResult, printResult, show, spreadOf } from "./report.ts";
+import type { RpcServerReady } from "./rpc-server.ts";
+
+export interface RpcBenchOptions {
+  readonly seconds: number;
+  readonly rounds: number;
+  readonly profile?: boolean;
+}
+
+interface RpcServer extends RpcServerReady, AsyncDisposable {
+  readonly pid: number;
+  readonly notices: readonly string[];
+}
+
+/** Starts one kind of server. */
+export async function startRpcServer(kind: string, nodeOptions: readonly string[] = []): Promise<RpcServer> {
+  const child = fork(path.join(import.meta.dirname, "rpc-server.ts"), [kind], {
+    execArgv: [...nodeOptions],
+    stdio: ["ignore", "inherit", "pipe", "ipc"],
+  });
+  endWithThisProcess(child);
+  const notices: string[] = [];
+  let said = "";
+  child.stderr?.on("data", (text) => {
+    said += text;
+    notices.push(...String(text).split("\n"));
+  });
+  const ended = once(child, "exit").then(() => {
+    throw new Error(`the server ${kind} ended: ${said}`);
+  });
+  ended.catch(() => {});
+  const [ready] = (await Promise.race([once(child, "message"), ended])) as [RpcServerReady];
+  return {
+    ...ready,
+    pid: child.pid as number,
+    notices,
+    async [Symbol.asyncDispose]() {
+      if (child.exitCode !== null || child.signalCode !== null) return;
+      const exited = once(child, "exit");
+      child.disconnect();
+      await exited;
+    },
+  };
+}
+
+const callers = 64;
+const connections = 8;
+
+/** What is compared: the kind of server, by protocol; ours first. */
+const contests = [
+  { title: "gRPC", load: "rpc-grpc", servers: ["ours", "grpc-js", "connect-node"] },
+  { title: "JSON over HTTP/1.1", load: "rpc-json", servers: ["ours", "fastify", "connect-node-h1"] },
+] as const;
+
+const method = ProgressService.method.getProgress;
+const request = create(method.input, { clientKrn: "krn:acme:client:store-17", filename: "orders.csv" });
+
+interface Measured {
+  readonly perSecond: number;
+  readonly perCpuSecond: number;
+}
+
+export async function rpcBench({ seconds, rounds, profile }: RpcBenchOptions): Promise<BenchResult> {
+  await using load = startLoadProcess();
+  const rows: string[][] = [];
+  const figures: Record<string, unknown> = {};
+  for (const { title, load: kind, servers } of contests) {
+    await using started = new AsyncDisposableStack();
+    const running = new Map<string, RpcServer>();
+    for (const name of servers) {
+      const options = profile && name === "ours" ? profilableOptions : [];
+      running.set(name, started.use(await startRpcServer(name, options)));
+    }
+    const measured = new Map<string, Measured[]>(servers.map((name) => [name, []]));
+    for (let round = -1; round < rounds; round++) {
+      for (const [name, server] of running) {
+        const result = await measure(load, kind, server, round < 0 ? 1 : seconds);
+        if (round >= 0) measured.get(name)?.push(result);
+      }
+    }
+    const ours = running.get("ours");
+    if (profile && ours) {
+      using profiler = await connectProfiler(ours.notices);
+      await profiler.start();
+      await measure(load, kind, ours, 3);
+      printSummary(`${title}, ours`, summarize(await profiler.stop(), 60));
+    }
+    const base = spreadOf((measured.get("ours") ?? []).map(({ perSecond }) => perSecond));
+    const baseCpu = spreadOf((measured.get("ours") ?? []).map(({ perCpuSecond }) => perCpuSecond));
+    for (const [name, results] of measured) {
+      const rate = spreadOf(results.map(({ perSecond }) => perSecond));
+      const cpuRate = spreadOf(results.map(({ perCpuSecond }) => perCpuSecond));
+      figures[`${title}: ${name}`] = { rate, cpuRate, ours: base.median / rate.median };
+      rows.push([
+        `${title}: ${name}`,
+        show(rate.median),
+        `${show(rate.min)}–${show(rate.max)}`,
+        show(cpuRate.median),
+        (base.median / rate.median).toFixed(2),
+        (baseCpu.median / cpuRate.median).toFixed(2),
+      ]);
+    }
+  }
+  return {
+    name: "rpc",
+    title: "A call that does nothing: ours with API key and validation, the others without",
+    columns: ["", "calls/s", "spread", "calls/CPU s", "ours ÷ it", "by CPU"],
+    rows,
+    figures,
+  };
+}
+
+async function measure(
+  load: ReturnType<typeof startLoadProcess>,
+  kind: "rpc-grpc" | "rpc-json",
+  server: RpcServer,
+  seconds: number,
+): Promise<Measured> {
+  const body =
+    kind === "rpc-grpc"
+      ? Buffer.from(toBinary(method.input, request))
+      : Buffer.from(toJsonString(method.input, request));
+  const command: LoadCommand = {
+    kind,
+    seconds,
+    url: server.url,
+    path: `/${ProgressService.typeName}/${method.name}`,
+    headers: server.apiKey ? { "x-api-key": server.apiKey } : {},
+    body: body.toString("base64"),
+    callers,
+    connections,
+  };
+  let before = 0;
+  let after = 0;
+  const cpu = () => statOf(server.pid)?.cpu ?? Number.NaN;
+  const round = await load.run(
+    command,
+    () => {
+      before = cpu();
+    },
+    () => {
+      after = cpu();
+    },
+  );
+  return { perSecond: round.calls / round.seconds, perCpuSecond: round.calls / (after - before) };
+}
+
+if (import.meta.main) {
+  const { values } = parseArgs({
+    options: {
+      seconds: { type: "string", default: "4" },
+      rounds: { type: "string", default: "5" },
+      profile: { type: "boolean", default: false },
+    },
+  });
+  const options = { seconds: Number(values.seconds), rounds: Number(values.rounds), profile: values.profile };
+  printResult(await rpcBench(options));
+}
