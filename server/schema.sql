@@ -357,6 +357,98 @@ create policy tenant on external_identities as permissive for all
   with check (tenant_id = (NULLIF(current_setting('pulsewire.tenant_id'::text, true), ''::text))::uuid);
 grant insert, select, update on external_identities to pulsewire_app;
 
+create table function_logs (
+  tenant_id uuid not null,
+  function_id uuid not null,
+  last_line bigint not null default 0,
+  removed_until bigint not null default 0,
+  bytes bigint not null default 0,
+  ended boolean not null default false,
+  constraint function_logs_pkey PRIMARY KEY (tenant_id, function_id),
+  constraint function_logs_tenant_id_function_id_fkey FOREIGN KEY (tenant_id, function_id) REFERENCES functions(tenant_id, id) ON DELETE CASCADE
+);
+alter table function_logs enable row level security;
+alter table function_logs force row level security;
+create policy tenant on function_logs as permissive for all
+  using (tenant_id = (NULLIF(current_setting('pulsewire.tenant_id'::text, true), ''::text))::uuid)
+  with check (tenant_id = (NULLIF(current_setting('pulsewire.tenant_id'::text, true), ''::text))::uuid);
+create policy worker_changes on function_logs as permissive for update
+  using (current_setting('pulsewire.worker'::text, true) = 'on'::text)
+  with check (current_setting('pulsewire.worker'::text, true) = 'on'::text);
+create policy worker_deletes on function_logs as permissive for delete
+  using (current_setting('pulsewire.worker'::text, true) = 'on'::text);
+create policy worker_reads on function_logs as permissive for select
+  using (current_setting('pulsewire.worker'::text, true) = 'on'::text);
+grant delete, insert, select, update on function_logs to pulsewire_app;
+
+create table function_templates (
+  tenant_id uuid not null,
+  function_id uuid not null,
+  number integer not null,
+  image text not null,
+  command text[] not null,
+  invocation_command text[] not null,
+  env jsonb not null,
+  secret_env_names text[] not null,
+  sealed_secrets text,
+  has_registry_credentials boolean not null,
+  cpu_millicores integer not null,
+  memory_bytes bigint not null,
+  constraint function_templates_pkey PRIMARY KEY (tenant_id, function_id, number),
+  constraint function_templates_tenant_id_function_id_fkey FOREIGN KEY (tenant_id, function_id) REFERENCES functions(tenant_id, id) ON DELETE CASCADE
+);
+alter table function_templates enable row level security;
+alter table function_templates force row level security;
+create policy tenant on function_templates as permissive for all
+  using (tenant_id = (NULLIF(current_setting('pulsewire.tenant_id'::text, true), ''::text))::uuid)
+  with check (tenant_id = (NULLIF(current_setting('pulsewire.tenant_id'::text, true), ''::text))::uuid);
+grant delete, insert, select on function_templates to pulsewire_app;
+
+create table functions (
+  tenant_id uuid not null,
+  id uuid not null,
+  name text not null,
+  namespace text not null,
+  created_by uuid not null,
+  replicas integer not null,
+  warm_pool_size integer not null,
+  invocation_timeout_ms bigint not null,
+  retry_policy jsonb not null,
+  template integer not null,
+  generation bigint not null default 1,
+  observed_generation bigint not null default 0,
+  status text not null,
+  status_reason text not null,
+  available_replicas integer not null default 0,
+  runtime text not null default ''::text,
+  failures integer not null default 0,
+  failed_at timestamp with time zone,
+  due_at timestamp with time zone default now(),
+  created_at timestamp with time zone not null default now(),
+  wanted_at timestamp with time zone not null default now(),
+  updated_at timestamp with time zone not null default now(),
+  deleted_at timestamp with time zone,
+  constraint functions_pkey PRIMARY KEY (tenant_id, id),
+  constraint functions_status_check CHECK ((status = ANY (ARRAY['PENDING'::text, 'RUNNING'::text, 'DEGRADED'::text, 'FAILED'::text, 'DELETED'::text]))),
+  constraint functions_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES tenants(id)
+);
+CREATE INDEX functions_deleted ON pulsewire.functions USING btree (tenant_id, name, deleted_at) WHERE (deleted_at IS NOT NULL);
+CREATE INDEX functions_due ON pulsewire.functions USING btree (tenant_id, due_at) WHERE (due_at IS NOT NULL);
+CREATE UNIQUE INDEX functions_by_name ON pulsewire.functions USING btree (tenant_id, name) WHERE (deleted_at IS NULL);
+alter table functions enable row level security;
+alter table functions force row level security;
+create policy tenant on functions as permissive for all
+  using (tenant_id = (NULLIF(current_setting('pulsewire.tenant_id'::text, true), ''::text))::uuid)
+  with check (tenant_id = (NULLIF(current_setting('pulsewire.tenant_id'::text, true), ''::text))::uuid);
+create policy worker_changes on functions as permissive for update
+  using (current_setting('pulsewire.worker'::text, true) = 'on'::text)
+  with check (current_setting('pulsewire.worker'::text, true) = 'on'::text);
+create policy worker_deletes on functions as permissive for delete
+  using (current_setting('pulsewire.worker'::text, true) = 'on'::text);
+create policy worker_reads on functions as permissive for select
+  using (current_setting('pulsewire.worker'::text, true) = 'on'::text);
+grant delete, insert, select, update on functions to pulsewire_app;
+
 create table idempotency_keys (
   id bytea not null,
   fingerprint bytea not null,
@@ -411,6 +503,82 @@ create table installation_secrets (
 );
 grant insert, select on installation_secrets to pulsewire_app;
 
+create table invocation_attempts (
+  tenant_id uuid not null,
+  invocation_id uuid not null,
+  number integer not null,
+  phase text not null,
+  reason text not null default ''::text,
+  exit_code integer,
+  replica text not null default ''::text,
+  started_at timestamp with time zone,
+  finished_at timestamp with time zone,
+  constraint invocation_attempts_pkey PRIMARY KEY (tenant_id, invocation_id, number),
+  constraint invocation_attempts_tenant_id_invocation_id_fkey FOREIGN KEY (tenant_id, invocation_id) REFERENCES invocations(tenant_id, id) ON DELETE CASCADE
+);
+alter table invocation_attempts enable row level security;
+alter table invocation_attempts force row level security;
+create policy tenant on invocation_attempts as permissive for all
+  using (tenant_id = (NULLIF(current_setting('pulsewire.tenant_id'::text, true), ''::text))::uuid)
+  with check (tenant_id = (NULLIF(current_setting('pulsewire.tenant_id'::text, true), ''::text))::uuid);
+grant delete, insert, select, update on invocation_attempts to pulsewire_app;
+
+create table invocations (
+  tenant_id uuid not null,
+  id uuid not null,
+  function_id uuid not null,
+  template integer not null,
+  job_name text not null,
+  created_by uuid not null,
+  phase text not null,
+  reason text not null default ''::text,
+  input json,
+  result json,
+  result_truncated boolean not null default false,
+  exit_code integer,
+  timeout_ms bigint not null,
+  retry_policy jsonb not null,
+  attempt integer not null default 0,
+  pending_ms bigint not null default 0,
+  starting_ms bigint not null default 0,
+  running_ms bigint not null default 0,
+  retrying_ms bigint not null default 0,
+  phase_at timestamp with time zone not null default now(),
+  due_at timestamp with time zone default now(),
+  created_at timestamp with time zone not null default now(),
+  started_at timestamp with time zone,
+  finished_at timestamp with time zone,
+  callback_url text,
+  sealed_callback_secret text,
+  callback_status text,
+  callback_attempts integer not null default 0,
+  callback_error text not null default ''::text,
+  callback_delivered_at timestamp with time zone,
+  callback_due_at timestamp with time zone,
+  constraint invocations_callback_status_check CHECK ((callback_status = ANY (ARRAY['PENDING'::text, 'DELIVERED'::text, 'FAILED'::text]))),
+  constraint invocations_phase_check CHECK ((phase = ANY (ARRAY['PENDING'::text, 'STARTING'::text, 'RUNNING'::text, 'RETRYING'::text, 'SUCCEEDED'::text, 'FAILED'::text, 'CANCELLED'::text, 'TIMED_OUT'::text]))),
+  constraint invocations_pkey PRIMARY KEY (tenant_id, id),
+  constraint invocations_tenant_id_function_id_fkey FOREIGN KEY (tenant_id, function_id) REFERENCES functions(tenant_id, id) ON DELETE CASCADE,
+  constraint invocations_tenant_id_function_id_job_name_key UNIQUE (tenant_id, function_id, job_name)
+);
+CREATE INDEX invocations_callback_due ON pulsewire.invocations USING btree (tenant_id, callback_due_at) WHERE (callback_due_at IS NOT NULL);
+CREATE INDEX invocations_due ON pulsewire.invocations USING btree (tenant_id, due_at) WHERE (due_at IS NOT NULL);
+CREATE INDEX invocations_finished ON pulsewire.invocations USING btree (tenant_id, finished_at) WHERE (finished_at IS NOT NULL);
+CREATE INDEX invocations_of_function ON pulsewire.invocations USING btree (tenant_id, function_id, id);
+alter table invocations enable row level security;
+alter table invocations force row level security;
+create policy tenant on invocations as permissive for all
+  using (tenant_id = (NULLIF(current_setting('pulsewire.tenant_id'::text, true), ''::text))::uuid)
+  with check (tenant_id = (NULLIF(current_setting('pulsewire.tenant_id'::text, true), ''::text))::uuid);
+create policy worker_changes on invocations as permissive for update
+  using (current_setting('pulsewire.worker'::text, true) = 'on'::text)
+  with check (current_setting('pulsewire.worker'::text, true) = 'on'::text);
+create policy worker_deletes on invocations as permissive for delete
+  using (current_setting('pulsewire.worker'::text, true) = 'on'::text);
+create policy worker_reads on invocations as permissive for select
+  using (current_setting('pulsewire.worker'::text, true) = 'on'::text);
+grant delete, insert, select, update on invocations to pulsewire_app;
+
 create table leases (
   name text not null,
   holder text not null,
@@ -419,6 +587,50 @@ create table leases (
   constraint leases_pkey PRIMARY KEY (name)
 );
 grant delete, insert, select, update on leases to pulsewire_app;
+
+create table log_chunks (
+  tenant_id uuid not null,
+  function_id uuid not null,
+  last_line bigint not null,
+  first_line bigint not null,
+  first_at timestamp with time zone not null,
+  last_at timestamp with time zone not null,
+  written_at timestamp with time zone not null default now(),
+  replica text not null,
+  invocation_id uuid,
+  attempt integer not null,
+  lines bytea not null,
+  constraint log_chunks_pkey PRIMARY KEY (tenant_id, function_id, last_line),
+  constraint log_chunks_tenant_id_function_id_fkey FOREIGN KEY (tenant_id, function_id) REFERENCES functions(tenant_id, id) ON DELETE CASCADE
+);
+CREATE INDEX log_chunks_of_invocation ON pulsewire.log_chunks USING btree (tenant_id, invocation_id, last_line) WHERE (invocation_id IS NOT NULL);
+alter table log_chunks enable row level security;
+alter table log_chunks force row level security;
+create policy tenant on log_chunks as permissive for all
+  using (tenant_id = (NULLIF(current_setting('pulsewire.tenant_id'::text, true), ''::text))::uuid)
+  with check (tenant_id = (NULLIF(current_setting('pulsewire.tenant_id'::text, true), ''::text))::uuid);
+grant delete, insert, select on log_chunks to pulsewire_app;
+
+create table log_sources (
+  tenant_id uuid not null,
+  function_id uuid not null,
+  unit_id text not null,
+  replica text not null,
+  invocation_id uuid,
+  attempt integer not null,
+  "position" jsonb,
+  ended boolean not null default false,
+  read_at timestamp with time zone not null default now(),
+  constraint log_sources_pkey PRIMARY KEY (tenant_id, function_id, unit_id),
+  constraint log_sources_tenant_id_function_id_fkey FOREIGN KEY (tenant_id, function_id) REFERENCES functions(tenant_id, id) ON DELETE CASCADE
+);
+CREATE INDEX log_sources_of_invocation ON pulsewire.log_sources USING btree (tenant_id, invocation_id) WHERE (invocation_id IS NOT NULL);
+alter table log_sources enable row level security;
+alter table log_sources force row level security;
+create policy tenant on log_sources as permissive for all
+  using (tenant_id = (NULLIF(current_setting('pulsewire.tenant_id'::text, true), ''::text))::uuid)
+  with check (tenant_id = (NULLIF(current_setting('pulsewire.tenant_id'::text, true), ''::text))::uuid);
+grant delete, insert, select, update on log_sources to pulsewire_app;
 
 create table login_failures (
   account bytea not null,

@@ -26,7 +26,6 @@ import { apiKeyPrefix, hashApiKey, newApiKey } from "../server/src/auth/keys/sec
 import { BadRequestSchema, ErrorInfoSchema } from "../server/src/gen/google/rpc/error_details_pb.js";
 import { AuthService } from "../server/src/gen/pulsewire/auth/v1/auth_service_pb.js";
 import type { ErrorReason } from "../server/src/gen/pulsewire/common/v1/error_reason_pb.js";
-import { FunctionsService } from "../server/src/gen/pulsewire/functions/v1/functions_service_pb.js";
 import {
   IngestEventRequestSchema,
   ListEventsRequestSchema,
@@ -397,13 +396,6 @@ runTable("calls to what is not there", {
     ...missing,
     path: "/pulsewire.ingestion.v1.IngestionService/IngestEvnt",
     says: /did you mean IngestEvent\?/,
-  }),
-  "method that is not built yet": () => ({
-    method: FunctionsService.method.listFunctions,
-    request: {},
-    code: Code.Unimplemented,
-    reason: "NOT_IMPLEMENTED",
-    says: /ListFunctions/,
   }),
 });
 

@@ -2,16 +2,18 @@
  * All settings: `readEnv` takes what is set, `envToConfig` checks it and fills in the defaults. No other file reads
  * the environment. Names of the five systems are kept where they exist; new ones begin with `PULSEWIRE_`.
  */
-import { resolve } from "node:path";
+import { join, resolve } from "node:path";
 import { type Prices, readPrices } from "./metrics/usage/prices.ts";
 import type { ForwardedHeader } from "./rpc/client-address.ts";
 import {
   ConfigError,
   developmentTokens,
+  dockerHost,
   encryptionKeys,
   integer,
   logLevel,
   mail,
+  metricsToken,
   oneOf,
   platformAdmins,
   redisUrl,
@@ -76,6 +78,21 @@ export const settingNames = [
   "PULSEWIRE_PROGRESS_DELTA_RETENTION",
   "PULSEWIRE_PROGRESS_UPDATE_ID_RETENTION",
   "PULSEWIRE_PROGRESS_WATCHERS",
+  "PULSEWIRE_FUNCTIONS_RUNTIME",
+  "PULSEWIRE_DOCKER_HOST",
+  "PULSEWIRE_DOCKER_NETWORK",
+  "PULSEWIRE_KUBECONFIG",
+  "PULSEWIRE_FUNCTIONS_REPLICAS",
+  "PULSEWIRE_FUNCTIONS_CPU",
+  "PULSEWIRE_FUNCTIONS_MEMORY",
+  "PULSEWIRE_FUNCTIONS_QUEUE",
+  "PULSEWIRE_FUNCTIONS_CONCURRENCY",
+  "PULSEWIRE_FUNCTIONS_LOG_RETENTION",
+  "PULSEWIRE_FUNCTIONS_LOG_BYTES",
+  "PULSEWIRE_FUNCTIONS_LOG_BUFFER",
+  "PULSEWIRE_FUNCTIONS_RETENTION",
+  "PULSEWIRE_ALLOW_PRIVATE_CALLBACKS",
+  "PULSEWIRE_METRICS_TOKEN",
 ] as const;
 
 export type SettingName = (typeof settingNames)[number];
@@ -194,7 +211,47 @@ export interface Config {
     /** Rollups that a process keeps for analytics, bytes. */
     readonly analyticsCacheBytes: number;
   };
+  readonly functions: FunctionsConfig;
+  /** Bearer token for `GET /metrics`; undefined: served without one in development, not at all elsewhere. */
+  readonly metricsToken: string | undefined;
   readonly limits: Limits;
+}
+
+/** What runs functions. */
+export type RuntimeName = "docker" | "kubernetes" | "process";
+
+/** How functions are run, and what a tenant may use. */
+export interface FunctionsConfig {
+  /** Undefined, the default: functions are accepted and stay PENDING. */
+  readonly runtime: RuntimeName | undefined;
+  /** Folder of the `process` runtime's files. */
+  readonly processDir: string;
+  /** Docker Engine API, also Podman's. Default unix:///var/run/docker.sock. */
+  readonly dockerHost: string;
+  /** `tenant`, the default: each tenant's containers have a bridge network of their own; `none`; or a network's name. */
+  readonly dockerNetwork: string;
+  /** File; undefined: the cluster that the server runs in, or the usual file. */
+  readonly kubeconfig: string | undefined;
+  /** Replicas and warm containers of all functions of a tenant. Default 100; 0: without limit, here and below. */
+  readonly replicasPerTenant: number;
+  /** Processor time of these, thousandths of a core. Default 32,000. */
+  readonly cpuPerTenant: number;
+  /** Memory of these, bytes. Default 32 GiB. */
+  readonly memoryPerTenant: number;
+  /** Invocations of a tenant that have not ended; beyond, calls are refused. Default 1,000. */
+  readonly queuedPerTenant: number;
+  /** Invocations of a tenant that run at the same time; others wait. Default 10. */
+  readonly runningPerTenant: number;
+  /** How long log lines are kept, milliseconds. Default 7 days. */
+  readonly logRetentionMs: number;
+  /** How much of a function's log is kept, bytes as stored. Default 256 MiB. */
+  readonly logBytes: number;
+  /** How much output the Docker engine keeps of one container until it is read, bytes. Default 512 MiB. */
+  readonly logBufferBytes: number;
+  /** How long invocations and deleted functions are kept, milliseconds. Default 30 days. */
+  readonly retentionMs: number;
+  /** Whether callbacks may go to http and private addresses. Default: no. */
+  readonly allowPrivateCallbacks: boolean;
 }
 
 /** A field of TenantLimits in the contract. */
@@ -366,6 +423,25 @@ export function envToConfig(env: Settings): Config {
       analyticsTtlMs: 10_000,
       analyticsCacheBytes: 256 * megabyte,
     },
+    functions: {
+      runtime: oneOf(env, "PULSEWIRE_FUNCTIONS_RUNTIME", ["docker", "kubernetes", "process"]),
+      processDir: join(resolve(env.PULSEWIRE_DATA_DIR ?? ".pulsewire"), "functions"),
+      dockerHost: dockerHost(env),
+      dockerNetwork: env.PULSEWIRE_DOCKER_NETWORK ?? "tenant",
+      kubeconfig: env.PULSEWIRE_KUBECONFIG,
+      replicasPerTenant: integer(env, "PULSEWIRE_FUNCTIONS_REPLICAS", 100, 0, 1_000_000),
+      cpuPerTenant: integer(env, "PULSEWIRE_FUNCTIONS_CPU", 32_000, 0, 1_000_000_000),
+      memoryPerTenant: integer(env, "PULSEWIRE_FUNCTIONS_MEMORY", 32_768 * megabyte, 0, 2 ** 50),
+      queuedPerTenant: integer(env, "PULSEWIRE_FUNCTIONS_QUEUE", 1_000, 0, 1_000_000),
+      runningPerTenant: integer(env, "PULSEWIRE_FUNCTIONS_CONCURRENCY", 10, 1, 100_000),
+      logRetentionMs:
+        integer(env, "PULSEWIRE_FUNCTIONS_LOG_RETENTION", 7 * 86_400, 1, 3_650 * 86_400) * 1_000,
+      logBytes: integer(env, "PULSEWIRE_FUNCTIONS_LOG_BYTES", 256 * megabyte, megabyte, 2 ** 50),
+      logBufferBytes: integer(env, "PULSEWIRE_FUNCTIONS_LOG_BUFFER", 512 * megabyte, 16 * megabyte, 2 ** 40),
+      retentionMs: integer(env, "PULSEWIRE_FUNCTIONS_RETENTION", 30 * 86_400, 1, 3_650 * 86_400) * 1_000,
+      allowPrivateCallbacks: oneOf(env, "PULSEWIRE_ALLOW_PRIVATE_CALLBACKS", ["on", "off"]) === "on",
+    },
+    metricsToken: metricsToken(env),
     limits: {
       maxMessageBytes: integer(env, "PULSEWIRE_MAX_MESSAGE_BYTES", 16 * megabyte, 65_536, 256 * megabyte),
       maxBatchEvents: integer(env, "PULSEWIRE_MAX_BATCH_EVENTS", 1_000, 1, 100_000),

@@ -2,6 +2,9 @@ import type { DescService } from "@bufbuild/protobuf";
 import type { ConnectRouter, ServiceImpl } from "@connectrpc/connect";
 import { authHandlers } from "./auth/handlers.ts";
 import type { Context } from "./context.ts";
+import { functionHandlers } from "./functions/handlers.ts";
+import { invocationHandlers } from "./functions/invocations/handlers.ts";
+import { logHandlers } from "./functions/logs/handlers.ts";
 import { Health } from "./gen/grpc/health/v1/health_pb.js";
 import { ServerReflection as ServerReflectionV1 } from "./gen/grpc/reflection/v1/reflection_pb.js";
 import { ServerReflection as ServerReflectionV1Alpha } from "./gen/grpc/reflection/v1alpha/reflection_pb.js";
@@ -48,7 +51,11 @@ export function registerServices(router: ConnectRouter, calls: CallRegistry, con
   serve(AuthService, authHandlers(context));
   serve(IngestionService, ingestionHandlers(context));
   serve(MetricsService, metricsHandlers(context));
-  serve(FunctionsService, {});
+  serve(FunctionsService, {
+    ...functionHandlers(context),
+    ...invocationHandlers(context),
+    ...logHandlers(context),
+  });
   serve(ProgressService, progressHandlers(context));
   serve(WebhooksService, {});
   context.health.routes(router);

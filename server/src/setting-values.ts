@@ -58,6 +58,26 @@ export function redisUrl({ REDIS_URL: text }: Settings): string | undefined {
   throw new ConfigError("REDIS_URL must look like redis://user:password@host:6379/0, or rediss:// for TLS");
 }
 
+/** Where the Docker Engine API is. */
+export function dockerHost({
+  PULSEWIRE_DOCKER_HOST: text = "unix:///var/run/docker.sock",
+}: Settings): string {
+  if (/^unix:\/\/\/./.test(text) || (URL.canParse(text) && /^(tcp|https?):$/.test(new URL(text).protocol)))
+    return text;
+  throw new ConfigError(
+    `PULSEWIRE_DOCKER_HOST is '${text}'; it must be a socket such as unix:///var/run/docker.sock, or an address such as ` +
+      "tcp://127.0.0.1:2375",
+  );
+}
+
+/** A secret that scrapers of metrics send. */
+export function metricsToken({ PULSEWIRE_METRICS_TOKEN: text }: Settings): string | undefined {
+  if (text === undefined || text.length >= 16) return text;
+  throw new ConfigError(
+    "PULSEWIRE_METRICS_TOKEN is too short; use at least 16 characters, such as `openssl rand -hex 16`",
+  );
+}
+
 /** Open on the embedded default only where nobody but this machine can ask. */
 export function developmentTokens(env: Settings, embedded: boolean): boolean {
   const asked = oneOf(env, "PULSEWIRE_DEVELOPMENT_TOKENS", ["on", "off"]);

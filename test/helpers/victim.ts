@@ -1,7 +1,11 @@
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
+import { setTimeout as sleep } from "node:timers/promises";
 import { type DescMethod, fromJson, type JsonObject } from "@bufbuild/protobuf";
 import { createClient } from "@connectrpc/connect";
+import { withTenant } from "../../server/src/db/tenant.ts";
+import { appendLines, endSource, openSource } from "../../server/src/functions/logs/store.ts";
+import type { Unit } from "../../server/src/functions/runtime/runtime.ts";
 import { AuthService } from "../../server/src/gen/pulsewire/auth/v1/auth_service_pb.js";
 import { Role } from "../../server/src/gen/pulsewire/auth/v1/user_pb.js";
 import { FunctionsService } from "../../server/src/gen/pulsewire/functions/v1/functions_service_pb.js";
@@ -34,6 +38,9 @@ export interface Victim {
   /** Where streams ended before most of what they give was there, by the name of the method. */
   readonly cursors: Readonly<Record<string, string>>;
   readonly deadLetterId: string;
+  readonly functionId: string;
+  /** Cancelled, so that nobody waits for its end. */
+  readonly invocationId: string;
 }
 
 /** Makes it, through the API. */
@@ -100,7 +107,26 @@ export async function makeVictim(server: TestServer): Promise<Victim> {
     auth.createIdentityProvider(fromJson(createIdentityProvider.input, request), as);
   const { identityProvider } = await make({ ...provider, requestId });
   await make({ ...provider, name: `second ${mark} provider`, audiences: [`${mark} audience`] });
+  const functions = createClient(FunctionsService, wires.transports.gRPC);
+  const { function: fn } = await functions.createFunction(
+    { name: `${mark}-function`, image: `${mark}/image`, env: { OF: mark }, requestId },
+    as,
+  );
+  await functions.createFunction({ name: `${mark}-second-function`, image: `${mark}/image` }, key);
+  const { invocation } = await functions.invokeFunction({ name: `${mark}-function`, requestId }, as);
+  await functions.cancelInvocation({ invocationId: invocation?.id ?? "", reason: `of the ${mark}` }, as);
+  await functions.invokeFunction({ name: `${mark}-function` }, key);
+  for (const text of [`the ${mark} speaks`, `the ${mark} is silent`]) {
+    await writeLog(server, tenant.tenantId, fn?.id ?? "", invocation?.id ?? "", text);
+    if (cursors.StreamLogs) break;
+    for await (const { cursor } of functions.streamLogs({ name: `${mark}-function` }, as)) {
+      cursors.StreamLogs = cursor;
+    }
+  }
+  await functionsAreSettled(server, tenant.tenantId);
   const found = {
+    functionId: fn?.id ?? "",
+    invocationId: invocation?.id ?? "",
     ownerId: owner.id,
     memberId: member?.id ?? "",
     apiKeyId: apiKey.value?.id ?? "",
@@ -120,6 +146,36 @@ async function giveUpEvents({ database }: TestServer, tenantId: string): Promise
     [tenantId, `the ${mark} was too much`],
   );
   return rows[0].id;
+}
+
+/** The worker has looked at the functions, and changes nothing of them any more. */
+async function functionsAreSettled({ database }: TestServer, tenantId: string): Promise<void> {
+  for (const end = Date.now() + 20_000; ; await sleep(50)) {
+    const { rowCount } = await database.superuser.query(
+      `select from functions where tenant_id = $1 and due_at is not null
+       union all select from invocations where tenant_id = $1 and due_at is not null and phase = 'CANCELLED'`,
+      [tenantId],
+    );
+    if (rowCount === 0) return;
+    assert.ok(Date.now() < end, "the functions were not looked at");
+  }
+}
+
+/** Lines as a container would have written them. */
+async function writeLog(
+  { context }: TestServer,
+  tenantId: string,
+  functionId: string,
+  invocationId: string,
+  text: string,
+): Promise<void> {
+  const unit = { tenantId, functionId, id: mark, replica: `${mark}-1`, invocationId, attempt: 1 } as Unit;
+  const time = `${Date.now()}000000`;
+  await withTenant(context.db, tenantId, async (trx) => {
+    await openSource(trx, unit);
+    await appendLines(trx, unit, [{ time, stream: 1, text, continues: false }], 1);
+    await endSource(trx, unit);
+  });
 }
 
 /** Who calls: what they know of themselves is theirs, everything else is the victim's. */
@@ -214,8 +270,8 @@ const values: Record<string, Give> = {
   rule_id: notBuilt,
   silence_id: notBuilt,
   dead_letter_ids: ({ victim }) => victim.deadLetterId,
-  function_id: notBuilt,
-  invocation_id: notBuilt,
+  function_id: ({ victim }) => victim.functionId,
+  invocation_id: ({ victim }) => victim.invocationId,
   webhook_id: notBuilt,
   delivery_id: notBuilt,
   subject_id: notBuilt,
@@ -243,6 +299,11 @@ export async function readPositions(
     const { users } = await auth.listUsers({}, { headers });
     const { tenant: own } = await auth.getTenant({ tenantId: tenant.tenantId }, { headers });
     const member = users.find(({ id }) => id === memberId);
+    if (/Function$/.test(method.name)) {
+      const functions = createClient(FunctionsService, wires.transports.gRPC);
+      const { function: fn } = await functions.getFunction({ name: `${mark}-function` }, { headers });
+      return { etag: fn?.etag ?? "" };
+    }
     return { etag: (method.name === "UpdateTenant" ? own?.etag : member?.etag) ?? "" };
   }
   const size = has("page_size") ? { pageSize: 1 } : {};

@@ -1,5 +1,6 @@
 /** The background work of all domains, for processes whose role includes the worker. */
 import type { Context } from "../context.ts";
+import { startFunctions } from "../functions/worker/worker.ts";
 import { startEventWorker } from "../ingestion/processing/worker.ts";
 import { startCompactor } from "../metrics/storage/compactor.ts";
 import { startUsageFolding } from "../metrics/usage/fold.ts";
@@ -14,7 +15,7 @@ export interface Worker {
 export type StartWorker = (context: Context) => Worker;
 
 /** Every domain's work, one line each. */
-const starts: readonly StartWorker[] = [startUsageFolding, startCompactor, startEventWorker];
+const starts: readonly StartWorker[] = [startUsageFolding, startCompactor, startEventWorker, startFunctions];
 
 /** Starts the work of all domains. */
 export function startWorkers(context: Context): Worker {

@@ -12,6 +12,11 @@ function developmentUserOf(slug: string): string | undefined {
   return slug.startsWith(developmentSlugPrefix) ? slug.slice(developmentSlugPrefix.length) : undefined;
 }
 
+/** The namespace of the tenant's functions (EventFlow): of a development token's tenant it has the user's id. */
+export function namespaceOf({ slug, id }: Pick<TenantRow, "slug" | "id">): string {
+  return `tenant-${developmentUserOf(slug) ?? id}`;
+}
+
 /** The tenant for those who hold TENANT_READ, as every person does; `publicTenantMessage` for others. */
 export function tenantMessage(row: TenantRow): Tenant {
   return create(TenantSchema, {
@@ -21,7 +26,7 @@ export function tenantMessage(row: TenantRow): Tenant {
     slug: row.slug,
     contactEmail: row.contact_email,
     state: TenantState[row.state],
-    namespace: `tenant-${developmentUserOf(row.slug) ?? row.id}`,
+    namespace: namespaceOf(row),
     createdAt: timestampFromDate(row.created_at),
     updatedAt: timestampFromDate(row.updated_at),
     etag: etagOf(row.updated_at),

@@ -7,7 +7,7 @@ import { limitsInForce } from "./limits-in-force.ts";
 import { lockTenant, type TenantRow } from "./store.ts";
 
 /** What is counted where it is made. */
-type Counted = "users" | "apiKeys" | "stores";
+type Counted = "users" | "apiKeys" | "stores" | "functions";
 
 const counts = {
   users: (tenantId: string) =>
@@ -16,6 +16,10 @@ const counts = {
     where tenant_id = ${tenantId} and revoked_at is null and (expires_at is null or expires_at > now())`,
   stores: (tenantId: string) =>
     sql<{ n: bigint }>`select count(*) as n from stores where tenant_id = ${tenantId}`,
+  functions: (tenantId: string) =>
+    sql<{
+      n: bigint;
+    }>`select count(*) as n from functions where tenant_id = ${tenantId} and deleted_at is null`,
 };
 
 /**

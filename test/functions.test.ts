@@ -1,0 +1,377 @@
+/** FunctionsService through the wire, with local processes in place of containers; `test/docker` has a real engine. */
+import assert from "node:assert/strict";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { after, before, describe, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { type Client, Code, createClient } from "@connectrpc/connect";
+import { FunctionStatus } from "../server/src/gen/pulsewire/functions/v1/function_pb.js";
+import { FunctionsService } from "../server/src/gen/pulsewire/functions/v1/functions_service_pb.js";
+import { InvocationPhase } from "../server/src/gen/pulsewire/functions/v1/invocation_pb.js";
+import { LogStream } from "../server/src/gen/pulsewire/functions/v1/log_pb.js";
+import { assertFails } from "./helpers/errors.ts";
+import { withKey } from "./helpers/platform.ts";
+import { grpcSession, startTestServer, type TestServer } from "./helpers/server.ts";
+
+const shell = (script: string) => ["/bin/sh", "-c", script];
+const forever = shell("echo up; while :; do sleep 0.1; done");
+
+type Fns = Client<typeof FunctionsService>;
+
+async function until<T>(what: string, look: () => Promise<T | false | undefined>): Promise<T> {
+  for (const end = Date.now() + 30_000; ; ) {
+    const found = await look();
+    if (found) return found;
+    assert.ok(Date.now() < end, `${what} did not happen`);
+    await sleep(50);
+  }
+}
+
+interface Setting extends AsyncDisposable {
+  readonly server: TestServer;
+  readonly fns: Fns;
+}
+
+async function open(runtime?: "process", settings = {}): Promise<Setting> {
+  const folder = await mkdtemp(path.join(tmpdir(), "pulsewire-functions-"));
+  const server = await startTestServer({
+    PULSEWIRE_DATA_DIR: folder,
+    PULSEWIRE_KEY_ENCRYPTION_KEY: Buffer.alloc(32, 7).toString("base64"),
+    ...(runtime && { PULSEWIRE_FUNCTIONS_RUNTIME: runtime }),
+    ...settings,
+  });
+  const session = grpcSession(server.url, withKey(server.tenant.apiKey).headers);
+  return {
+    server,
+    fns: createClient(FunctionsService, session.transport),
+    async [Symbol.asyncDispose]() {
+      session[Symbol.dispose]();
+      await server.stop();
+      await rm(folder, { recursive: true, force: true });
+    },
+  };
+}
+
+const untilStatus = (fns: Fns, name: string, status: FunctionStatus) =>
+  until(`${name} is ${FunctionStatus[status]}`, async () => {
+    const { function: found } = await fns.getFunction({ name });
+    return found?.status === status && found;
+  });
+
+async function linesOf(fns: Fns, request: Parameters<Fns["streamLogs"]>[0]): Promise<string[]> {
+  const lines: string[] = [];
+  for await (const message of fns.streamLogs(request)) lines.push(...message.lines.map(({ text }) => text));
+  return lines;
+}
+
+describe("what is wanted", () => {
+  let setting: Setting;
+  let fns: Fns;
+  before(async () => {
+    setting = await open(undefined, {
+      PULSEWIRE_FUNCTIONS_REPLICAS: "10",
+      PULSEWIRE_FUNCTIONS_QUEUE: "3",
+      PULSEWIRE_TENANT_LIMITS: "functions=20",
+    });
+    fns = setting.fns;
+  });
+  after(() => setting[Symbol.asyncDispose]());
+
+  test("without a runtime a function is accepted, and says what is missing", async () => {
+    const { function: made } = await fns.createFunction({ name: "waiting", image: "nginx:alpine" });
+    assert.equal(made?.status, FunctionStatus.PENDING);
+    assert.match(made?.statusReason ?? "", /PULSEWIRE_FUNCTIONS_RUNTIME/);
+    assert.equal(made?.replicas, 1);
+    assert.equal(made?.namespace, `tenant-${setting.server.tenant.tenantId}`);
+    assert.equal(made?.runtime, "");
+    const { invocation } = await fns.invokeFunction({ name: "waiting" });
+    assert.equal(invocation?.phase, InvocationPhase.PENDING);
+    assert.match(invocation?.reason ?? "", /PULSEWIRE_FUNCTIONS_RUNTIME/);
+    assert.match(invocation?.jobName ?? "", /^waiting-invoke-\d{10}$/);
+  });
+
+  test("a name is taken until its function is deleted", async () => {
+    const request = { name: "once", image: "a" };
+    const { function: first } = await fns.createFunction(request);
+    const { message } = await assertFails(fns.createFunction(request), Code.AlreadyExists, "ALREADY_EXISTS");
+    assert.equal(message, `function 'once' already exists in namespace '${first?.namespace}'`);
+    const { function: gone } = await fns.deleteFunction({ name: "once" });
+    assert.equal(gone?.status, FunctionStatus.DELETED);
+    assert.ok(gone?.deletedAt);
+    await assertFails(fns.getFunction({ name: "once" }), Code.NotFound, "NOT_FOUND");
+    const { function: second } = await fns.createFunction(request);
+    assert.notEqual(second?.id, first?.id);
+    const { functions: deleted } = await fns.listFunctions({
+      statuses: [FunctionStatus.DELETED],
+      namePrefix: "once",
+    });
+    assert.deepEqual(
+      deleted.map(({ id }) => id),
+      [first?.id],
+    );
+  });
+
+  test("an update changes what its mask names, and makes a generation and an etag", async () => {
+    const { function: made } = await fns.createFunction({
+      name: "changing",
+      image: "a",
+      command: ["one"],
+      env: { A: "1" },
+      secretEnv: { B: "2", C: "3" },
+    });
+    const { function: next } = await fns.updateFunction({
+      name: "changing",
+      updateMask: { paths: ["replicas", "secret_env", "command"] },
+      replicas: 0,
+      image: "not-named",
+      secretEnv: { B: "", D: "4" },
+      etag: made?.etag ?? "",
+    });
+    assert.equal(next?.replicas, 0);
+    assert.equal(next?.image, "a");
+    assert.deepEqual(next?.command, []);
+    assert.deepEqual(next?.env, { A: "1" });
+    assert.deepEqual(next?.secretEnvNames, ["C", "D"]);
+    assert.equal(next?.generation, 2n);
+    assert.notEqual(next?.etag, made?.etag);
+    const stale = { name: "changing", image: "b", etag: made?.etag ?? "" };
+    await assertFails(fns.updateFunction(stale), Code.Aborted, "ETAG_MISMATCH");
+    await assertFails(fns.updateFunction({ name: "changing" }), Code.InvalidArgument, "INVALID_FIELD");
+    const clash = { name: "changing", env: { C: "now open" } };
+    await assertFails(fns.updateFunction(clash), Code.InvalidArgument, "INVALID_FIELD");
+  });
+
+  test("secrets are sealed at rest and shown nowhere", async () => {
+    const secret = "the-secret-of-this-test";
+    const registryCredentials = { username: "someone", password: `${secret}-too` };
+    const made = await fns.createFunction({
+      name: "hiding",
+      image: "a",
+      secretEnv: { KEY: secret },
+      registryCredentials,
+    });
+    const listed = await fns.listFunctions({});
+    const text = JSON.stringify([made, listed], (_, value) =>
+      typeof value === "bigint" ? String(value) : value,
+    );
+    assert.ok(text.includes("KEY") && !text.includes(secret));
+    assert.equal(made.function?.hasRegistryCredentials, true);
+    const { superuser } = setting.server.database;
+    for (const table of ["functions", "function_templates", "audit_entries", "webhook_events"]) {
+      const { rows } = await superuser.query(
+        `select count(*)::int as n from ${table} t where t::text like $1`,
+        [`%${secret}%`],
+      );
+      assert.equal(rows[0].n, 0, table);
+    }
+  });
+
+  test("what a tenant may use is limited", async () => {
+    const tooMany = { name: "greedy", image: "a", replicas: 11 };
+    const { metadata } = await assertFails(
+      fns.createFunction(tooMany),
+      Code.ResourceExhausted,
+      "TENANT_LIMIT",
+    );
+    assert.equal(metadata.limit, "function_replicas");
+    const limits = { memoryBytes: 2n ** 35n };
+    const big = { name: "big", image: "a", limits, replicas: 2 };
+    const memory = await assertFails(fns.createFunction(big), Code.ResourceExhausted, "TENANT_LIMIT");
+    assert.equal(memory.metadata.limit, "function_memory");
+    await fns.createFunction({ name: "queued", image: "a", replicas: 0 });
+    await fns.invokeFunction({ name: "queued" });
+    await fns.invokeFunction({ name: "queued" });
+    const queue = await assertFails(
+      fns.invokeFunction({ name: "queued" }),
+      Code.ResourceExhausted,
+      "TENANT_LIMIT",
+    );
+    assert.equal(queue.metadata.limit, "function_queue");
+  });
+
+  test("lists come in pages by name, by token or by skipping", async () => {
+    const names: string[] = [];
+    let pageToken = "";
+    do {
+      const page = await fns.listFunctions({ pageSize: 2, pageToken });
+      names.push(...page.functions.map(({ name }) => name));
+      pageToken = page.nextPageToken;
+    } while (pageToken);
+    assert.deepEqual(names, names.toSorted());
+    assert.equal(new Set(names).size, names.length);
+    const { functions } = await fns.listFunctions({ skip: 2, pageSize: 2 });
+    assert.deepEqual(
+      functions.map(({ name }) => name),
+      names.slice(2, 4),
+    );
+  });
+
+  test("callbacks to where only this machine gets are refused", async () => {
+    for (const url of [
+      "http://example.org/",
+      "https://127.0.0.1/",
+      "https://169.254.169.254/",
+      "https://localhost/",
+    ]) {
+      const call = fns.invokeFunction({ name: "queued", callback: { url } });
+      const { fields } = await assertFails(call, Code.InvalidArgument, "INVALID_FIELD");
+      assert.deepEqual(fields, ["callback.url"]);
+    }
+  });
+});
+
+describe("with local processes", () => {
+  let setting: Setting;
+  let fns: Fns;
+  before(async () => {
+    setting = await open("process");
+    fns = setting.fns;
+  });
+  after(() => setting[Symbol.asyncDispose]());
+
+  test("a function runs, changes, and leaves its log when it is deleted", async () => {
+    await fns.createFunction({ name: "runner", image: "none", replicas: 2, command: forever });
+    const running = await untilStatus(fns, "runner", FunctionStatus.RUNNING);
+    assert.equal(running.availableReplicas, 2);
+    assert.equal(running.observedGeneration, running.generation);
+    assert.equal(running.runtime, "process");
+    await fns.updateFunction({ name: "runner", command: shell("echo again; while :; do sleep 0.1; done") });
+    await until(
+      "the new version",
+      async () => (await linesOf(fns, { name: "runner" })).filter((text) => text === "again").length === 2,
+    );
+    await fns.deleteFunction({ name: "runner" });
+    const lines = await linesOf(fns, { name: "runner", follow: true, tail: -1 });
+    assert.deepEqual(lines.toSorted(), ["again", "again", "up", "up"]);
+  });
+
+  test("a function that cannot run says why", async () => {
+    await fns.createFunction({ name: "broken", image: "none", command: shell("echo oh; exit 3") });
+    const broken = await untilStatus(fns, "broken", FunctionStatus.FAILED);
+    assert.match(broken.statusReason, /exit code 3/);
+    await fns.createFunction({ name: "imageless", image: "nginx" });
+    const imageless = await until("a reason", async () => {
+      const { function: found } = await fns.getFunction({ name: "imageless" });
+      return found?.status === FunctionStatus.FAILED && found;
+    });
+    assert.match(imageless.statusReason, /runs no images/);
+    await fns.deleteFunction({ name: "broken" });
+    await fns.deleteFunction({ name: "imageless" });
+  });
+
+  test("an invocation gets its input and gives its result, phase by phase", async () => {
+    await fns.createFunction({
+      name: "adder",
+      image: "none",
+      replicas: 0,
+      command: shell('echo "got $PULSEWIRE_INPUT"; cat "$PULSEWIRE_INPUT_FILE" > "$PULSEWIRE_RESULT_FILE"'),
+      secretEnv: { SECRET: "s" },
+    });
+    const input = {
+      kind: {
+        case: "structValue" as const,
+        value: { fields: { a: { kind: { case: "numberValue" as const, value: 1 } } } },
+      },
+    };
+    const { invocation } = await fns.invokeFunction({ name: "adder", input, wait: { seconds: 30n } });
+    assert.equal(invocation?.phase, InvocationPhase.SUCCEEDED, invocation?.reason ?? "");
+    assert.deepEqual(invocation?.result, invocation?.input);
+    assert.equal(invocation?.exitCode, 0);
+    assert.equal(invocation?.attempts.length, 1);
+    assert.ok(invocation?.startedAt && invocation.finishedAt && invocation.durations?.total);
+    assert.deepEqual(await linesOf(fns, { invocationId: invocation?.id ?? "", follow: true }), [
+      'got {"a":1}',
+    ]);
+    const { done } = await fns.waitInvocation({ invocationId: invocation?.id ?? "" });
+    assert.equal(done, true);
+    const { invocations } = await fns.listInvocations({ functionName: "adder" });
+    assert.equal(invocations.length, 1);
+    assert.equal(invocations[0]?.result, undefined);
+  });
+
+  test("the last line is the result where no file was written; a failure is tried again", async () => {
+    const command = shell('echo first; echo "attempt $PULSEWIRE_ATTEMPT"; test "$PULSEWIRE_ATTEMPT" = 2');
+    await fns.createFunction({ name: "flaky", image: "none", replicas: 0, command });
+    const retryPolicy = { maxAttempts: 3, initialBackoff: { nanos: 100_000_000 } };
+    const { invocation } = await fns.invokeFunction({ name: "flaky", retryPolicy, wait: { seconds: 30n } });
+    assert.equal(invocation?.phase, InvocationPhase.SUCCEEDED, invocation?.reason ?? "");
+    assert.deepEqual(invocation?.result?.kind, { case: "stringValue", value: "attempt 2" });
+    assert.deepEqual(
+      invocation?.attempts.map(({ phase, exitCode }) => [phase, exitCode]),
+      [
+        [InvocationPhase.FAILED, 1],
+        [InvocationPhase.SUCCEEDED, 0],
+      ],
+    );
+    const once = await fns.invokeFunction({ name: "flaky", wait: { seconds: 30n } });
+    assert.equal(once.invocation?.phase, InvocationPhase.FAILED);
+    assert.match(once.invocation?.reason ?? "", /exit code 1/);
+    const { rows } = await setting.server.database.superuser.query(
+      "select data from webhook_events where type = 'function.failed' and data->>'invocation_id' = $1",
+      [once.invocation?.id],
+    );
+    assert.equal(rows.length, 1);
+  });
+
+  test("a run that takes too long is ended, and one that is cancelled", async () => {
+    const command = shell("trap 'exit 0' TERM; while :; do sleep 0.1; done");
+    await fns.createFunction({ name: "slow", image: "none", replicas: 0, command });
+    const late = await fns.invokeFunction({ name: "slow", timeout: { seconds: 1n }, wait: { seconds: 30n } });
+    assert.equal(late.invocation?.phase, InvocationPhase.TIMED_OUT, late.invocation?.reason ?? "");
+    const { invocation } = await fns.invokeFunction({ name: "slow" });
+    const invocationId = invocation?.id ?? "";
+    await until(
+      "the run",
+      async () => (await fns.getInvocation({ invocationId })).invocation?.phase === InvocationPhase.RUNNING,
+    );
+    const cancelled = await fns.cancelInvocation({ invocationId, reason: "enough" });
+    assert.equal(cancelled.invocation?.phase, InvocationPhase.CANCELLED);
+    assert.match(cancelled.invocation?.reason ?? "", /enough/);
+    await fns.cancelInvocation({ invocationId });
+    const lateId = late.invocation?.id ?? "";
+    await assertFails(
+      fns.cancelInvocation({ invocationId: lateId }),
+      Code.FailedPrecondition,
+      "FAILED_PRECONDITION",
+    );
+    await until("the end of its process", async () => {
+      const { rows } = await setting.server.database.superuser.query(
+        "select due_at from invocations where id = $1",
+        [invocationId],
+      );
+      return rows[0].due_at === null;
+    });
+  });
+
+  test("logs: the last lines, since a time, by stream, from a cursor", async () => {
+    const command = shell("for i in 1 2 3 4 5; do echo out $i; echo err $i >&2; sleep 0.05; done");
+    await fns.createFunction({ name: "speaker", image: "none", replicas: 0, command });
+    const { invocation } = await fns.invokeFunction({ name: "speaker", wait: { seconds: 30n } });
+    const invocationId = invocation?.id ?? "";
+    const all = await linesOf(fns, { invocationId, follow: true, tail: -1 });
+    assert.equal(all.length, 10);
+    assert.deepEqual(await linesOf(fns, { name: "speaker", tail: 3 }), all.slice(-3));
+    assert.deepEqual(await linesOf(fns, { name: "speaker", tail: 0 }), []);
+    const stderr = await linesOf(fns, { name: "speaker", stream: LogStream.STDERR, tail: 2 });
+    assert.deepEqual(stderr, ["err 4", "err 5"]);
+    let cursor = "";
+    const middle = await until("the third line", async () => {
+      for await (const message of fns.streamLogs({ name: "speaker", tail: -1 })) {
+        cursor = message.cursor;
+        return message.lines[4];
+      }
+      return undefined;
+    });
+    assert.deepEqual(await linesOf(fns, { name: "speaker", cursor }), []);
+    const since = middle.time as NonNullable<typeof middle.time>;
+    const later = await linesOf(fns, { name: "speaker", since });
+    assert.ok(later.length >= 6 && later.length < 10, String(later));
+    await assertFails(
+      linesOf(fns, { name: "speaker", stream: LogStream.STDOUT, cursor }),
+      Code.InvalidArgument,
+      "INVALID_CURSOR",
+    );
+    await assertFails(linesOf(fns, { name: "nothing" }), Code.NotFound, "NOT_FOUND");
+  });
+});
