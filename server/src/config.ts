@@ -4,6 +4,7 @@
  */
 import { join, resolve } from "node:path";
 import { type Prices, readPrices } from "./metrics/usage/prices.ts";
+import { type IntakeSettings, intakeSettings } from "./progress/intake/settings.ts";
 import type { ForwardedHeader } from "./rpc/client-address.ts";
 import {
   ConfigError,
@@ -93,6 +94,21 @@ export const settingNames = [
   "PULSEWIRE_FUNCTIONS_RETENTION",
   "PULSEWIRE_ALLOW_PRIVATE_CALLBACKS",
   "PULSEWIRE_METRICS_TOKEN",
+  "PULSEWIRE_KAFKA_BROKERS",
+  "PULSEWIRE_KAFKA_TOPIC",
+  "PULSEWIRE_KAFKA_GROUP",
+  "PULSEWIRE_KAFKA_CLIENTS",
+  "PULSEWIRE_KAFKA_TLS",
+  "PULSEWIRE_KAFKA_SASL",
+  "PULSEWIRE_KAFKA_USERNAME",
+  "PULSEWIRE_KAFKA_PASSWORD",
+  "PULSEWIRE_SQS_QUEUE_URL",
+  "PULSEWIRE_SQS_REGION",
+  "PULSEWIRE_SQS_ENDPOINT",
+  "PULSEWIRE_SQS_CLIENTS",
+  "PULSEWIRE_SQS_DEAD_LETTER_QUEUE_URL",
+  "PULSEWIRE_SQS_VISIBILITY",
+  "PULSEWIRE_SQS_CONSUMERS",
 ] as const;
 
 export type SettingName = (typeof settingNames)[number];
@@ -195,6 +211,8 @@ export interface Config {
     readonly updateIdRetentionMs: number;
     /** Streams of WatchProgress in this process. Default 100,000. */
     readonly maxWatchers: number;
+    /** Where the worker takes reports from besides the API. */
+    readonly intake: IntakeSettings;
   };
   /** What becomes of events after their commit. */
   readonly processing: {
@@ -414,6 +432,7 @@ export function envToConfig(env: Settings): Config {
       deltaRetentionMs: integer(env, "PULSEWIRE_PROGRESS_DELTA_RETENTION", 3_600, 1, 30 * 86_400) * 1_000,
       updateIdRetentionMs: integer(env, "PULSEWIRE_PROGRESS_UPDATE_ID_RETENTION", 32, 32, 3_660) * dayMs,
       maxWatchers: integer(env, "PULSEWIRE_PROGRESS_WATCHERS", 100_000, 1, 10_000_000),
+      intake: intakeSettings(env),
     },
     processing: {
       maxAttempts: integer(env, "PULSEWIRE_EVENT_ATTEMPTS", 5, 1, 100),

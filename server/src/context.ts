@@ -45,6 +45,7 @@ import { createActivity } from "./metrics/activity.ts";
 import { createUsage, type Usage } from "./metrics/usage/usage.ts";
 import { createSampleWriter, type SampleWriter } from "./metrics/write.ts";
 import { createHealth, type Health } from "./ops/health.ts";
+import { createIntakeMonitor, type IntakeMonitor } from "./progress/intake/figures.ts";
 import { createProgressReports, type ProgressReports } from "./progress/reports.ts";
 import { createProgressFeeds, type ProgressFeeds } from "./progress/watch/feeds.ts";
 import type { Caller } from "./rpc/caller.ts";
@@ -89,6 +90,8 @@ export interface Context {
   readonly progressReports: ProgressReports;
   /** Everybody who watches progress. */
   readonly progressFeeds: ProgressFeeds;
+  /** What was taken in from Kafka and SQS by this process. */
+  readonly progressIntake: IntakeMonitor;
   readonly health: Health;
   /** Who callers without credentials are, in methods that are open in the public tenant. */
   publicCaller(): Caller | undefined;
@@ -211,6 +214,7 @@ export async function createContext(config: Config, logger: Logger): Promise<Con
     events: createEventIngest(db, config.limits, usage, createEventNews(bus, logger)),
     analytics: new Analytics(db, analyticsCacheBytes),
     analyticsAnswers,
+    progressIntake: createIntakeMonitor(),
     health: createHealth([
       { name: "postgres", critical: true, check: () => sql`select 1`.execute(db).then(() => "up") },
       { name: "bus", critical: false, check: async () => (bus.connected ? "up" : "degraded") },

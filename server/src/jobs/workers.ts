@@ -4,6 +4,8 @@ import { startFunctions } from "../functions/worker/worker.ts";
 import { startEventWorker } from "../ingestion/processing/worker.ts";
 import { startCompactor } from "../metrics/storage/compactor.ts";
 import { startUsageFolding } from "../metrics/usage/fold.ts";
+import { startProgressIntake } from "../progress/intake/worker.ts";
+import { startProgressSweep } from "../progress/sweep.ts";
 
 /** Work that runs until it is closed. */
 export interface Worker {
@@ -15,7 +17,14 @@ export interface Worker {
 export type StartWorker = (context: Context) => Worker;
 
 /** Every domain's work, one line each. */
-const starts: readonly StartWorker[] = [startUsageFolding, startCompactor, startEventWorker, startFunctions];
+const starts: readonly StartWorker[] = [
+  startUsageFolding,
+  startCompactor,
+  startEventWorker,
+  startFunctions,
+  startProgressIntake,
+  startProgressSweep,
+];
 
 /** Starts the work of all domains. */
 export function startWorkers(context: Context): Worker {
