@@ -73,6 +73,7 @@ export const settingNames = [
   "PULSEWIRE_EVENT_RETENTION_DAYS",
   "PULSEWIRE_ROLLUP_RETENTION_DAYS",
   "PULSEWIRE_WATCH_CURSOR_HOURS",
+  "PULSEWIRE_SAMPLE_COMPACTION_AGE",
   "PULSEWIRE_DRAIN_TIMEOUT",
   "PULSEWIRE_PROGRESS_GRACE",
   "PULSEWIRE_PROGRESS_STALL",
@@ -335,6 +336,8 @@ export interface Limits {
   readonly seriesCacheSize: number;
   /** For how many days, the present one not counted, samples are kept; 0: for ever. Default 400. */
   readonly sampleRetentionDays: number;
+  /** After how long the samples of a tenant are compacted though they are few, milliseconds. Default 15 minutes. */
+  readonly sampleCompactionAgeMs: number;
   /** How far a sample may lie in the past, milliseconds. */
   readonly maxSampleAgeMs: number;
   /** How far a sample may lie in the future, milliseconds. */
@@ -484,6 +487,7 @@ export function envToConfig(env: Settings): Config {
       authCallsPerMinute: integer(env, "PULSEWIRE_AUTH_RATE_LIMIT", 100, 0, 1_000_000_000),
       countedCallers: 100_000,
       seriesCacheSize: 500_000,
+      sampleCompactionAgeMs: integer(env, "PULSEWIRE_SAMPLE_COMPACTION_AGE", 900, 1, 86_400) * 1_000,
       sampleRetentionDays: integer(env, "PULSEWIRE_SAMPLE_RETENTION_DAYS", 400, 0, 36_500),
       maxSampleAgeMs: 30 * dayMs,
       maxSampleAheadMs: dayMs,

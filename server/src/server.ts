@@ -5,6 +5,7 @@ import { auditKinds } from "./auth/audit/methods.ts";
 import { jwksHandler } from "./auth/signing-keys/jwks.ts";
 import type { Context } from "./context.ts";
 import { BadRequestSchema, ErrorInfoSchema, RetryInfoSchema } from "./gen/google/rpc/error_details_pb.js";
+import { MetricsService } from "./gen/pulsewire/metrics/v1/metrics_service_pb.js";
 import { startWorkers, type Worker } from "./jobs/workers.ts";
 import { withCors } from "./listener/cors.ts";
 import { drainingError } from "./listener/draining.ts";
@@ -12,6 +13,7 @@ import { createRpcHandler } from "./listener/handler.ts";
 import type { Peer } from "./listener/lean/path.ts";
 import { createListener, type ListenerAddress } from "./listener/port.ts";
 import { countCallsInterceptor } from "./metrics/usage/usage.ts";
+import { readWireRequest } from "./metrics/wire-samples.ts";
 import { answerNotFound } from "./ops/not-found.ts";
 import { createCalls } from "./rest/calls.ts";
 import { createDocs } from "./rest/docs.ts";
@@ -99,6 +101,7 @@ export function createServer(context: Context): Server {
     limits,
     amendError: explainProtocolError(limits),
     registry,
+    decoders: new Map([[MetricsService.method.writeSamples, readWireRequest]]),
     fallback(req, res) {
       if (
         health.answerHealth(req, res) ||

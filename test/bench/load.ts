@@ -5,6 +5,7 @@ import { copyWorkload } from "./copy.ts";
 import { batchWorkload, singleWorkload } from "./grpc-calls.ts";
 import { jsonWorkload } from "./json-calls.ts";
 import { type RpcCallOptions, rpcGrpcWorkload, rpcJsonWorkload } from "./rpc-calls.ts";
+import { type SampleLoad, sampleWorkload } from "./sample-calls.ts";
 import { type Round, runRound, type Workload } from "./workload.ts";
 
 /** What to run. */
@@ -32,6 +33,7 @@ export type LoadCommand = { readonly seconds: number } & (
     }
   | ({ readonly kind: "check" } & CheckOptions)
   | ({ readonly kind: "rpc-grpc" | "rpc-json" } & RpcCallOptions)
+  | ({ readonly kind: "samples" } & SampleLoad)
   | { readonly kind: "json"; readonly url: string; readonly apiKey: string; readonly callers: number }
 );
 
@@ -51,6 +53,8 @@ function open(command: LoadCommand): Promise<Workload> {
       return rpcGrpcWorkload(command);
     case "rpc-json":
       return rpcJsonWorkload(command);
+    case "samples":
+      return sampleWorkload(command);
     case "json":
       return jsonWorkload(command.url, command.apiKey, command.callers);
   }

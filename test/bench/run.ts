@@ -2,6 +2,7 @@
 import { parseArgs } from "node:util";
 import { authBench } from "./auth.ts";
 import { ingestBench } from "./ingest.ts";
+import { metricsBench } from "./metrics.ts";
 import { printResult, writeReport } from "./report.ts";
 
 const { values } = parseArgs({
@@ -12,7 +13,7 @@ const { values } = parseArgs({
   },
 });
 const results = [];
-for (const bench of [ingestBench, authBench]) {
+for (const bench of [ingestBench, authBench, metricsBench]) {
   const result = await bench({ seconds: Number(values.seconds), rounds: Number(values.rounds) });
   printResult(result);
   results.push(result);

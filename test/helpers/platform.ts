@@ -34,7 +34,7 @@ export interface TestPlatform extends AsyncDisposable {
 /** Starts it. `settings` are those of both servers. */
 export async function startPlatform(settings: Settings = {}): Promise<TestPlatform> {
   await using undo = new AsyncDisposableStack();
-  const base = undo.use(await startTestServer({ PULSEWIRE_AUTH_RATE_LIMIT: "0" }));
+  const base = undo.use(await startTestServer({ PULSEWIRE_AUTH_RATE_LIMIT: "0", ...settings }));
   const { email, password, slug } = base.tenant;
   const named = {
     PULSEWIRE_AUTH_RATE_LIMIT: "0",

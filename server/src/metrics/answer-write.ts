@@ -6,14 +6,17 @@ import {
   type SampleFailure,
   SampleFailureSchema,
   type WriteSamplesRequest,
+  WriteSamplesRequestSchema,
   type WriteSamplesResponseSchema,
 } from "../gen/pulsewire/metrics/v1/sample_pb.js";
 import type { Caller } from "../rpc/caller.ts";
 import { clockSkewMs } from "../rpc/clock-skew.ts";
 import { failure, invalidField, notFound } from "../rpc/errors.ts";
-import { invalidRequest } from "../rpc/validate.ts";
+import { invalidRequest, violationsOf } from "../rpc/validate.ts";
 import type { Refusal, SampleBatch } from "./sample-batch.ts";
-import { type InvalidItem, readItems } from "./samples.ts";
+import { type InvalidItem, readItems, type SampleRules } from "./samples.ts";
+import type { SeriesCache } from "./series-cache.ts";
+import { countItems, decodeWireRequest, isWireRequest, readWireItems } from "./wire-samples.ts";
 import type { SampleWriter } from "./write.ts";
 
 /** Checks and commits the samples of a call. */
@@ -24,9 +27,9 @@ export async function answerWrite(
   request: WriteSamplesRequest,
 ): Promise<MessageInitShape<typeof WriteSamplesResponseSchema>> {
   const receivedAt = new Date();
-  requireSize(request, limits.maxBatchSamples);
-  const { batch, invalid } = readItems(
+  const { batch, invalid } = readRequest(
     request,
+    limits.maxBatchSamples,
     {
       tenantId: caller.tenantId,
       receivedAtMs: receivedAt.getTime(),
@@ -63,6 +66,25 @@ export async function answerWrite(
     failures,
     newSeries: result.newSeries,
   };
+}
+
+/** Reads the samples, from the bytes where that is possible. */
+function readRequest(
+  request: WriteSamplesRequest,
+  maxSamples: number,
+  rules: SampleRules,
+  series: SeriesCache,
+): { batch: SampleBatch; invalid: InvalidItem[] } {
+  let message = request;
+  if (isWireRequest(request)) {
+    const batch = countItems(request) <= maxSamples ? readWireItems(request, rules, series) : undefined;
+    if (batch && batch.size > 0 && batch.size <= maxSamples) return { batch, invalid: [] };
+    message = decodeWireRequest(request);
+    const violations = violationsOf(WriteSamplesRequestSchema, message);
+    if (violations.length > 0) throw invalidRequest(violations);
+  }
+  requireSize(message, maxSamples);
+  return readItems(message, rules, series);
 }
 
 function requireSize(request: WriteSamplesRequest, maxSamples: number): void {

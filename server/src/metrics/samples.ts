@@ -13,7 +13,7 @@ import {
 import type { FieldViolation } from "../rpc/errors.ts";
 import { violationsOf } from "../rpc/validate.ts";
 import { SampleBatch } from "./sample-batch.ts";
-import type { SeriesCache, WrittenSeries } from "./series-cache.ts";
+import type { SeriesCache, SeriesDefinition, WrittenSeries } from "./series-cache.ts";
 
 /** An item that breaks a rule. */
 export interface InvalidItem {
@@ -131,16 +131,21 @@ function seriesOf(item: Sample | SeriesSamples, rules: SampleRules, cache: Serie
   const key = JSON.stringify([storeId, name, labels]);
   return (
     cache.find(rules.tenantId, key) ??
-    newSeries(key, storeId, { name, labels, kind: kind === MetricKind.COUNTER ? "counter" : "gauge", unit })
+    newSeries(rules.tenantId, key, storeId, { name, labels, kind: kindWord(kind), unit })
   );
 }
 
-/** A series that is not known yet. */
+export function kindWord(kind: MetricKind): SeriesDefinition["kind"] {
+  return kind === MetricKind.COUNTER ? "counter" : "gauge";
+}
+
+/** A series that is not known yet, to be remembered by `key` in `scope`. */
 export function newSeries(
+  scope: string,
   key: string,
   storeId: string,
-  definition: NonNullable<WrittenSeries["definition"]>,
+  definition: SeriesDefinition,
 ): WrittenSeries {
   const id = uuidFromHash(stringify([storeId, definition.name, definition.labels]));
-  return { id, storeId, ref: 0, definition, notedDay: 0, key };
+  return { id, storeId, ref: 0, definition, notedDay: 0, scope, key };
 }

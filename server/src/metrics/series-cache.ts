@@ -11,7 +11,8 @@ export interface WrittenSeries {
   definition: SeriesDefinition | undefined;
   /** The day since 1970 on which the series was last told to be active; 0 at first. */
   notedDay: number;
-  /** What it is remembered by. */
+  /** What it is remembered by: a key within its scope, which is of one tenant. */
+  readonly scope: string;
   readonly key: string;
 }
 
@@ -23,9 +24,9 @@ export interface SeriesDefinition {
 }
 
 export interface SeriesCache {
-  find(tenantId: string, key: string): WrittenSeries | undefined;
+  find(scope: string, key: string): WrittenSeries | undefined;
   /** Remembers a series whose `ref` is known. */
-  add(tenantId: string, series: WrittenSeries): void;
+  add(series: WrittenSeries): void;
 }
 
 type ByKey = Map<string, WrittenSeries>;
@@ -39,26 +40,26 @@ export function createSeriesCache(size: number): SeriesCache {
   let old = new Map<string, ByKey>();
   let count = 0;
 
-  const add = (tenantId: string, series: WrittenSeries) => {
+  const add = (series: WrittenSeries) => {
     if (count >= size / 2) {
       old = young;
       young = new Map();
       count = 0;
     }
-    let byKey = young.get(tenantId);
+    let byKey = young.get(series.scope);
     if (!byKey) {
       byKey = new Map();
-      young.set(tenantId, byKey);
+      young.set(series.scope, byKey);
     }
     byKey.set(series.key, series);
     count++;
   };
   return {
-    find(tenantId, key) {
-      const series = young.get(tenantId)?.get(key);
+    find(scope, key) {
+      const series = young.get(scope)?.get(key);
       if (series) return series;
-      const aged = old.get(tenantId)?.get(key);
-      if (aged) add(tenantId, aged);
+      const aged = old.get(scope)?.get(key);
+      if (aged) add(aged);
       return aged;
     },
     add,

@@ -167,7 +167,7 @@ function remember(
       lastMs.set(series.storeId, Math.max(lastMs.get(series.storeId) ?? last, last));
       if (series.definition) {
         series.definition = undefined;
-        cache.add(tenantId, series);
+        cache.add(series);
       }
       if (series.notedDay !== today) {
         series.notedDay = today;

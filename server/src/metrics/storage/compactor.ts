@@ -9,8 +9,8 @@ import { compactBatches } from "./compact.ts";
 import { mergeDay } from "./merge.ts";
 import { purgeDeleted } from "./purge.ts";
 
-/** When the batches of a tenant are compacted: when there is enough for good blocks, or when some are old. */
-const due = { samples: 200_000, batches: 256, ageSeconds: 900 };
+/** When the batches of a tenant are compacted: when there is enough for good blocks; else when some are old. */
+const due = { samples: 200_000, batches: 256 };
 /** Samples that one step compacts; bounds its memory. */
 const maxSamplesPerStep = 1_000_000;
 const idleMs = 1_000;
@@ -30,18 +30,18 @@ export function startCompactor({ db, config, logger }: Context): Worker {
         housekeptAtMs = Date.now();
         await keepHouse(db, config.limits.sampleRetentionDays);
       }
-      return (await compactDue(db)) ? "more" : "idle";
+      return (await compactDue(db, config.limits.sampleCompactionAgeMs)) ? "more" : "idle";
     },
   });
 }
 
 /** Compacts once for each tenant that is due. True where there may be more to do. */
-async function compactDue(db: Kysely<Database>): Promise<boolean> {
+async function compactDue(db: Kysely<Database>, ageMs: number): Promise<boolean> {
   const tenants = await withWorker(db, async (trx) => {
     const { rows } = await sql<{ id: string }>`
       select tenant_id as id from sample_batches group by tenant_id
       having sum(samples) >= ${due.samples} or count(*) >= ${due.batches}
-        or min(written_at) < now() - ${due.ageSeconds} * interval '1 second'`.execute(trx);
+        or min(written_at) < now() - ${ageMs} * interval '1 millisecond'`.execute(trx);
     return rows;
   });
   let more = false;
