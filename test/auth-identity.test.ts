@@ -12,7 +12,8 @@ import { Role, UserState } from "../server/src/gen/pulsewire/auth/v1/user_pb.js"
 import { IngestionService } from "../server/src/gen/pulsewire/ingestion/v1/ingestion_service_pb.js";
 import { Scope } from "../server/src/gen/pulsewire/options/v1/access_pb.js";
 import { isPublicAddress } from "../server/src/net/addresses.ts";
-import { fetchDocument, OutboundFailed, OutboundForbidden } from "../server/src/net/outbound.ts";
+import { OutboundForbidden } from "../server/src/net/allowed.ts";
+import { fetchDocument, OutboundFailed } from "../server/src/net/outbound.ts";
 import { assertFails } from "./helpers/errors.ts";
 import { type IssuerKey, newIssuerKey, type OidcIssuer, startOidcIssuer } from "./helpers/oidc.ts";
 import { grpcSession, serve, startTestServer, type TestServer, type TestTenant } from "./helpers/server.ts";

@@ -19,6 +19,7 @@ import {
   platformAdmins,
   redisUrl,
   trustedProxies,
+  whatsapp,
 } from "./setting-values.ts";
 
 /** The environment as far as Pulsewire reads it. */
@@ -29,6 +30,7 @@ export const settingNames = [
   "DATABASE_URL",
   "REDIS_URL",
   "JWT_SECRET_KEY",
+  "WHATSAPP_API_TOKEN",
   "API_KEY_CACHE_TTL",
   "PULSEWIRE_DATA_DIR",
   "PULSEWIRE_ROLE",
@@ -64,6 +66,15 @@ export const settingNames = [
   "PULSEWIRE_JWKS_COOLDOWN",
   "PULSEWIRE_IDEMPOTENCY_TTL",
   "PULSEWIRE_IDEMPOTENCY_LEASE",
+  "PULSEWIRE_ALLOW_PRIVATE_WEBHOOKS",
+  "PULSEWIRE_WEBHOOK_TIMEOUT",
+  "PULSEWIRE_WEBHOOK_CONCURRENCY",
+  "PULSEWIRE_WEBHOOKS_PER_TENANT",
+  "PULSEWIRE_NOTIFICATION_GROUP_WAIT",
+  "PULSEWIRE_DELIVERY_RETENTION",
+  "PULSEWIRE_WHATSAPP_URL",
+  "PULSEWIRE_WHATSAPP_PHONE_NUMBER_ID",
+  "PULSEWIRE_WHATSAPP_TEMPLATE",
   "PULSEWIRE_MAX_MESSAGE_BYTES",
   "PULSEWIRE_MAX_BATCH_EVENTS",
   "PULSEWIRE_MAX_BATCH_SAMPLES",
@@ -231,6 +242,10 @@ export interface Config {
     readonly analyticsCacheBytes: number;
   };
   readonly functions: FunctionsConfig;
+  /** What is sent to webhooks and to the targets of alert rules. */
+  readonly webhooks: WebhookSettings;
+  /** Meta's Cloud API; undefined: no WhatsApp messages are sent. */
+  readonly whatsapp: WhatsAppSettings | undefined;
   /** Bearer token for `GET /metrics`; undefined: served without one in development, not at all elsewhere. */
   readonly metricsToken: string | undefined;
   readonly limits: Limits;
@@ -271,6 +286,45 @@ export interface FunctionsConfig {
   readonly retentionMs: number;
   /** Whether callbacks may go to http and private addresses. Default: no. */
   readonly allowPrivateCallbacks: boolean;
+}
+
+export interface WebhookSettings {
+  /** Whether receivers may be at http and private addresses, as on premises or in tests. Default: no. */
+  readonly allowPrivate: boolean;
+  /** How long an attempt may take, milliseconds. Default 15 s, at most 30 s. */
+  readonly timeoutMs: number;
+  /** Attempts of this process that may be under way at once, in all. Default 256. */
+  readonly maxConcurrent: number;
+  /** The same for one receiver. One that fails or is slow gets one at a time. */
+  readonly maxConcurrentPerReceiver: number;
+  /** Webhooks of one tenant. Default 100. */
+  readonly maxPerTenant: number;
+  /** How long messages to people are gathered, milliseconds. Default 30 s. */
+  readonly groupWaitMs: number;
+  /** How many happenings are gathered into one message at most. */
+  readonly maxGathered: number;
+  /** How long a delivery is tried, milliseconds. */
+  readonly retryForMs: number;
+  /** The first pause between two attempts; each further one is twice as long, up to `retryMaxMs`. */
+  readonly retryMinMs: number;
+  readonly retryMaxMs: number;
+  /** A webhook whose attempts have all failed for so long is disabled. */
+  readonly failingMs: number;
+  /** How long deliveries are kept after their end, milliseconds. Default 30 days. */
+  readonly keptMs: number;
+  /** Test messages a minute to one webhook. */
+  readonly testsPerMinute: number;
+}
+
+export interface WhatsAppSettings {
+  readonly token: string;
+  /** Base of the API with its version. Default https://graph.facebook.com/v23.0. */
+  readonly url: string;
+  /** Id of the number that sends. */
+  readonly phoneNumberId: string;
+  /** An approved template with one parameter in its body; undefined: plain text, which Meta delivers only to people who
+   * have written within the last 24 hours. */
+  readonly template: { readonly name: string; readonly language: string } | undefined;
 }
 
 /** A field of TenantLimits in the contract. */
@@ -464,6 +518,22 @@ export function envToConfig(env: Settings): Config {
       allowPrivateCallbacks: oneOf(env, "PULSEWIRE_ALLOW_PRIVATE_CALLBACKS", ["on", "off"]) === "on",
     },
     metricsToken: metricsToken(env),
+    webhooks: {
+      allowPrivate: oneOf(env, "PULSEWIRE_ALLOW_PRIVATE_WEBHOOKS", ["on", "off"]) === "on",
+      timeoutMs: integer(env, "PULSEWIRE_WEBHOOK_TIMEOUT", 15, 1, 30) * 1_000,
+      maxConcurrent: integer(env, "PULSEWIRE_WEBHOOK_CONCURRENCY", 256, 1, 10_000),
+      maxConcurrentPerReceiver: 8,
+      maxPerTenant: integer(env, "PULSEWIRE_WEBHOOKS_PER_TENANT", 100, 1, 10_000),
+      groupWaitMs: integer(env, "PULSEWIRE_NOTIFICATION_GROUP_WAIT", 30, 0, 3_600) * 1_000,
+      maxGathered: 1_000,
+      retryForMs: 3 * dayMs,
+      retryMinMs: 5_000,
+      retryMaxMs: 6 * 3_600_000,
+      failingMs: 5 * dayMs,
+      keptMs: integer(env, "PULSEWIRE_DELIVERY_RETENTION", 30 * 86_400, 60, 3_650 * 86_400) * 1_000,
+      testsPerMinute: 10,
+    },
+    whatsapp: whatsapp(env),
     limits: {
       maxMessageBytes: integer(env, "PULSEWIRE_MAX_MESSAGE_BYTES", 16 * megabyte, 65_536, 256 * megabyte),
       maxBatchEvents: integer(env, "PULSEWIRE_MAX_BATCH_EVENTS", 1_000, 1, 100_000),

@@ -39,7 +39,7 @@ import { createEventIngest, type EventIngest } from "./ingestion/ingest.ts";
 import { createEventNews } from "./ingestion/news.ts";
 import { type KeyRing, openKeyRing } from "./keyring.ts";
 import type { ListenerTls } from "./listener/port.ts";
-import { createMailer, type Mailer } from "./mail/mailer.ts";
+import { createMailer, type Mailer, type MailTransport } from "./mail/mailer.ts";
 import { createSmtpTransport } from "./mail/smtp.ts";
 import { createActivity } from "./metrics/activity.ts";
 import { createUsage, type Usage } from "./metrics/usage/usage.ts";
@@ -50,6 +50,7 @@ import { createProgressReports, type ProgressReports } from "./progress/reports.
 import { createProgressFeeds, type ProgressFeeds } from "./progress/watch/feeds.ts";
 import type { Caller } from "./rpc/caller.ts";
 import { createLocalWindows, createRedisWindows, type RateWindows } from "./rpc/rate-windows.ts";
+import { type Channels, createChannels } from "./webhooks/channels/channels.ts";
 
 /** What handlers and interceptors work with. */
 export interface Context {
@@ -68,6 +69,10 @@ export interface Context {
   readonly codes: EmailCodes;
   /** Undefined where no mail server is configured. */
   readonly mailer: Mailer | undefined;
+  /** What hands messages to the mail server, for who retries by themselves. */
+  readonly mailTransport: MailTransport | undefined;
+  /** The ways to webhooks and to the targets of alert rules. */
+  readonly channels: Channels;
   readonly keyring: KeyRing;
   readonly signingKeys: SigningKeys;
   readonly credentials: Credentials;
@@ -143,8 +148,11 @@ export async function createContext(config: Config, logger: Logger): Promise<Con
   });
   built.defer(standings.close);
   const mac = await openMac(db, [config.auth.jwtSecret, keyring.derive("mac")]);
-  const mailer = config.mail && createMailer(createSmtpTransport(config.mail), logger);
+  const mailTransport = config.mail && createSmtpTransport(config.mail);
+  const mailer = mailTransport && createMailer(mailTransport, logger);
   if (mailer) built.defer(mailer.close);
+  const channels = createChannels({ config, keyring, mailTransport });
+  built.defer(channels.close);
   built.defer(sweepSecrets(db, logger));
   const tenantSettings = createTenantSettings(db, bus, config);
   built.defer(tenantSettings.close);
@@ -193,6 +201,8 @@ export async function createContext(config: Config, logger: Logger): Promise<Con
     lockout: createLockout(db, mac, limits),
     codes: createEmailCodes(db, mac, limits),
     mailer,
+    mailTransport,
+    channels,
     keyring,
     signingKeys,
     auditLog,

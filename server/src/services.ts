@@ -20,6 +20,7 @@ import { reflectionRoutes } from "./ops/reflection.ts";
 import { progressHandlers } from "./progress/handlers.ts";
 import type { CallRegistry } from "./rest/calls.ts";
 import { withRequestIds } from "./rpc/idempotency.ts";
+import { webhooksHandlers } from "./webhooks/handlers.ts";
 
 /** The six services of the contract. */
 export const contractServices = [
@@ -57,7 +58,7 @@ export function registerServices(router: ConnectRouter, calls: CallRegistry, con
     ...logHandlers(context),
   });
   serve(ProgressService, progressHandlers(context));
-  serve(WebhooksService, {});
+  serve(WebhooksService, webhooksHandlers(context));
   context.health.routes(router);
   reflectionRoutes(router, [...contractServices, Health]);
 }

@@ -103,6 +103,33 @@ export function mail(env: Settings): Config["mail"] {
   return { smtpUrl, from };
 }
 
+/** Meta's Cloud API, once there is a token for it. */
+export function whatsapp(env: Settings): Config["whatsapp"] {
+  const token = env.WHATSAPP_API_TOKEN;
+  if (token === undefined) return undefined;
+  const phoneNumberId = env.PULSEWIRE_WHATSAPP_PHONE_NUMBER_ID ?? "";
+  if (!/^\d{1,40}$/.test(phoneNumberId)) {
+    throw new ConfigError(
+      "WHATSAPP_API_TOKEN is set, so PULSEWIRE_WHATSAPP_PHONE_NUMBER_ID must be the id, in digits, of the number that sends",
+    );
+  }
+  const url = (env.PULSEWIRE_WHATSAPP_URL ?? "https://graph.facebook.com/v23.0").replace(/\/+$/, "");
+  if (!URL.canParse(url) || !/^https?:$/.test(new URL(url).protocol)) {
+    throw new ConfigError(
+      `PULSEWIRE_WHATSAPP_URL is '${url}'; it must look like https://graph.facebook.com/v23.0`,
+    );
+  }
+  const text = env.PULSEWIRE_WHATSAPP_TEMPLATE;
+  if (text === undefined) return { token, url, phoneNumberId, template: undefined };
+  const [, name, language] = /^([a-z0-9_]{1,512})\/([A-Za-z]{2,3}(?:_[A-Za-z]{2,4})?)$/.exec(text) ?? [];
+  if (!name || !language) {
+    throw new ConfigError(
+      `PULSEWIRE_WHATSAPP_TEMPLATE is '${text}'; it must be a template's name and language, such as alert/en_US`,
+    );
+  }
+  return { token, url, phoneNumberId, template: { name, language } };
+}
+
 /** E-mail addresses and tenant slugs, with commas. */
 export function platformAdmins(text = ""): Set<string> {
   const entries = text.split(",").map((entry) => entry.trim().toLowerCase());

@@ -3,6 +3,7 @@ import { randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type DescMethod, fromJson, type JsonObject } from "@bufbuild/protobuf";
 import { createClient } from "@connectrpc/connect";
+import { newResourceId } from "../../server/src/auth/ids.ts";
 import { withTenant } from "../../server/src/db/tenant.ts";
 import { appendLines, endSource, openSource } from "../../server/src/functions/logs/store.ts";
 import type { Unit } from "../../server/src/functions/runtime/runtime.ts";
@@ -12,6 +13,8 @@ import { FunctionsService } from "../../server/src/gen/pulsewire/functions/v1/fu
 import { IngestionService } from "../../server/src/gen/pulsewire/ingestion/v1/ingestion_service_pb.js";
 import { MetricsService } from "../../server/src/gen/pulsewire/metrics/v1/metrics_service_pb.js";
 import { ProgressService } from "../../server/src/gen/pulsewire/progress/v1/progress_service_pb.js";
+import { WebhooksService } from "../../server/src/gen/pulsewire/webhooks/v1/webhooks_service_pb.js";
+import { insertDelivery } from "../../server/src/webhooks/delivery-store.ts";
 import { bearer, withKey } from "./platform.ts";
 import { untilProcessed } from "./recount.ts";
 import { sampleRequest } from "./requests.ts";
@@ -32,6 +35,9 @@ export interface Victim {
   readonly apiKeyId: string;
   readonly storeId: string;
   readonly providerId: string;
+  readonly webhookId: string;
+  /** A delivery to it. */
+  readonly deliveryId: string;
   /** The request id of all mutations that made this. */
   readonly requestId: string;
   readonly eventId: string;
@@ -101,6 +107,11 @@ export async function makeVictim(server: TestServer): Promise<Victim> {
   await ingestion.ingestEvents({ events }, as);
   await untilProcessed({ getIngestStats: (request) => ingestion.getIngestStats(request, as) });
   const deadLetterId = await giveUpEvents(server, tenant.tenantId);
+  const hooks = createClient(WebhooksService, wires.transports.gRPC);
+  const url = `https://${mark}.example/hook`;
+  const { webhook } = await hooks.createWebhook({ url, requestId }, as);
+  await hooks.createWebhook({ url: `${url}/second`, description: `${mark} webhook` }, as);
+  const deliveryId = await makeDeliveries(server, tenant.tenantId, webhook?.id ?? "");
   const provider = { ...sampleRequest(AuthService.method.createIdentityProvider), name: `${mark} provider` };
   const { createIdentityProvider } = AuthService.method;
   const make = (request: JsonObject) =>
@@ -133,6 +144,8 @@ export async function makeVictim(server: TestServer): Promise<Victim> {
     storeId: second?.id ?? "",
     providerId: identityProvider?.id ?? "",
     deadLetterId,
+    webhookId: webhook?.id ?? "",
+    deliveryId,
   };
   assert.ok(Object.values(found).every(Boolean));
   return { ...found, tenant, target, requestId, cursors, eventId: `${mark}-event-1` };
@@ -178,6 +191,36 @@ async function writeLog(
   });
 }
 
+/** Two deliveries that have ended, so that nothing changes them by itself. Returns the id of the last. */
+async function makeDeliveries({ context }: TestServer, tenantId: string, webhookId: string): Promise<string> {
+  const rows = await withTenant(context.db, tenantId, async (trx) => {
+    const make = (number: number) =>
+      insertDelivery(trx, {
+        tenant_id: tenantId,
+        id: newResourceId(),
+        receiver: webhookId,
+        channel: "HTTP",
+        webhook_id: webhookId,
+        destination: `https://${mark}.example/hook`,
+        message_id: newResourceId(),
+        event_type: "alert.firing",
+        payload: JSON.stringify({
+          type: "alert.firing",
+          timestamp: "",
+          data: { message: `${mark} ${number}` },
+        }),
+        subject_ids: [toldAbout],
+        alert_rule_ids: [toldAbout],
+        happenings: 1,
+        status: "FAILED",
+        created_at: new Date(),
+        finished_at: new Date(),
+      });
+    return [await make(1), await make(2)];
+  });
+  return rows.at(-1)?.id ?? "";
+}
+
 /** Who calls: what they know of themselves is theirs, everything else is the victim's. */
 export interface Attacker {
   readonly headers: Record<string, string>;
@@ -188,6 +231,8 @@ export interface Attacker {
 
 /** What cannot be made yet has ids that nobody has. The victim's own calls tell when it can be. */
 const notBuilt = randomUUID();
+/** The alert, and the rule, that the victim's deliveries tell about. */
+const toldAbout = randomUUID();
 
 /**
  * The victim's value for a field of a request; undefined where the field names nothing of a tenant. Throws for fields that
@@ -265,16 +310,16 @@ const values: Record<string, Give> = {
   client_krns: `krn:${mark}:client:c1`,
   update_id: `${mark}-update`,
   alert_id: notBuilt,
-  alert_rule_id: notBuilt,
+  alert_rule_id: (given) => (isIn(given, WebhooksService) ? toldAbout : notBuilt),
   alert_rule_ids: notBuilt,
   rule_id: notBuilt,
   silence_id: notBuilt,
   dead_letter_ids: ({ victim }) => victim.deadLetterId,
   function_id: ({ victim }) => victim.functionId,
   invocation_id: ({ victim }) => victim.invocationId,
-  webhook_id: notBuilt,
-  delivery_id: notBuilt,
-  subject_id: notBuilt,
+  webhook_id: ({ victim }) => victim.webhookId,
+  delivery_id: ({ victim }) => victim.deliveryId,
+  subject_id: toldAbout,
   display_name: own,
   username: own,
   group_by: own,
@@ -283,7 +328,7 @@ const values: Record<string, Give> = {
 /** Reads, as the victim, the next page's token, an export's cursor or the version of what a mutation is about. */
 export async function readPositions(
   url: string,
-  { tenant, memberId, storeId }: Victim,
+  { tenant, memberId, storeId, webhookId }: Victim,
   method: DescMethod,
 ): Promise<Record<string, string>> {
   const has = (...names: string[]) => method.input.fields.some(({ name }) => names.includes(name));
@@ -293,6 +338,13 @@ export async function readPositions(
   if (method.name === "UpdateStore") {
     const metrics = createClient(MetricsService, wires.transports.gRPC);
     return { etag: (await metrics.getStore({ storeId }, { headers })).store?.etag ?? "" };
+  }
+  if (has("etag") && method.parent.typeName === WebhooksService.typeName) {
+    const { webhook } = await createClient(WebhooksService, wires.transports.gRPC).getWebhook(
+      { webhookId },
+      { headers },
+    );
+    return { etag: webhook?.etag ?? "" };
   }
   if (has("etag")) {
     const auth = createClient(AuthService, wires.transports.gRPC);

@@ -6,6 +6,7 @@ import { startCompactor } from "../metrics/storage/compactor.ts";
 import { startUsageFolding } from "../metrics/usage/fold.ts";
 import { startProgressIntake } from "../progress/intake/worker.ts";
 import { startProgressSweep } from "../progress/sweep.ts";
+import { startDeliveries } from "../webhooks/worker.ts";
 
 /** Work that runs until it is closed. */
 export interface Worker {
@@ -24,6 +25,7 @@ const starts: readonly StartWorker[] = [
   startFunctions,
   startProgressIntake,
   startProgressSweep,
+  startDeliveries,
 ];
 
 /** Starts the work of all domains. */

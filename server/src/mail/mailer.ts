@@ -7,6 +7,8 @@ export interface Mail {
   readonly to: string;
   readonly subject: string;
   readonly text: string;
+  /** A UUID that makes repeats of the message known as such. */
+  readonly messageId?: string;
 }
 
 /** What came of a message by the time the caller goes on. */
@@ -28,9 +30,17 @@ export interface Mailer {
   close(): Promise<void>;
 }
 
+/** What a mail server said when it took a message. */
+export interface MailReceipt {
+  /** Its code, of 2xx. */
+  readonly code: number;
+  /** The whole line. */
+  readonly text: string;
+}
+
 /** Hands one message to a mail server, or throws. */
 export interface MailTransport {
-  deliver(mail: Mail): Promise<void>;
+  deliver(mail: Mail): Promise<MailReceipt>;
   close(): void;
 }
 
@@ -61,13 +71,13 @@ export function createMailer(
   limits: MailLimits = mailLimits,
 ): Mailer {
   const closing = new AbortController();
-  const inFlight = new Set<Promise<void>>();
+  const inFlight = new Set<Promise<MailReceipt>>();
   const waiting: (() => void)[] = [];
   let accepted = 0;
   let sending = 0;
 
   /** One of the places to send from, first come, first served. */
-  const withPlace = async (deliver: () => Promise<void>) => {
+  const withPlace = async (deliver: () => Promise<MailReceipt>) => {
     if (sending >= limits.concurrency) await new Promise<void>((go) => waiting.push(go));
     else sending++;
     try {

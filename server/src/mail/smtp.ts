@@ -21,10 +21,20 @@ export function createSmtpTransport({
   from: string;
 }): MailTransport {
   const transport = createTransport({ url, ...timeouts });
+  const host = /@([^\s>]+)/.exec(from)?.[1] ?? "localhost";
   return {
-    async deliver({ to, subject, text }) {
-      // Nothing of a message may be read as a file or fetched.
-      await transport.sendMail({ from, to, subject, text, disableFileAccess: true, disableUrlAccess: true });
+    async deliver({ to, subject, text, messageId }) {
+      const { response } = await transport.sendMail({
+        from,
+        to,
+        subject,
+        text,
+        ...(messageId && { messageId: `<${messageId}@${host}>` }),
+        // Nothing of a message may be read as a file or fetched.
+        disableFileAccess: true,
+        disableUrlAccess: true,
+      });
+      return { code: Number.parseInt(response, 10) || 0, text: response };
     },
     close: () => transport.close(),
   };

@@ -1,9 +1,7 @@
-/** Requests to addresses that a tenant has named: they must not reach what only this machine can. */
-import { lookup as resolve } from "node:dns";
+/** Documents at addresses that a tenant has named: they must not be reached where only this machine can. */
 import { request as requestHttp } from "node:http";
 import { request as requestHttps } from "node:https";
-import { isIP, type LookupFunction } from "node:net";
-import { isPublicAddress } from "./addresses.ts";
+import { allowedUrl, checkedLookup, OutboundForbidden } from "./allowed.ts";
 
 export interface OutboundRules {
   /** Allows http and private addresses. */
@@ -12,11 +10,6 @@ export interface OutboundRules {
   readonly maxBytes: number;
   /** From the resolution of the name to the last byte. */
   readonly timeoutMs: number;
-}
-
-/** The rules forbid the request; it was not sent. */
-export class OutboundForbidden extends Error {
-  override name = "OutboundForbidden";
 }
 
 /** There was no answer, or none of use. The message is for whoever named the address. */
@@ -30,40 +23,22 @@ export class OutboundFailed extends Error {
  * {@link OutboundFailed}.
  */
 export async function fetchDocument(address: string, rules: OutboundRules): Promise<string> {
-  const url = new URL(address);
-  const host = url.hostname.replace(/^\[|\]$/g, "");
-  if (url.username || url.password) throw new OutboundForbidden("an address must not hold a password");
-  if (!rules.allowPrivate) {
-    if (url.protocol !== "https:") throw new OutboundForbidden("only https addresses are allowed");
-    if (isIP(host) && !isPublicAddress(host)) throw privateAddress();
-  } else if (url.protocol !== "https:" && url.protocol !== "http:") {
-    throw new OutboundForbidden("only http and https addresses are allowed");
-  }
+  const url = allowedUrl(address, rules.allowPrivate);
   try {
     return await get(url, rules);
   } catch (error) {
-    if (error instanceof OutboundForbidden || error instanceof OutboundFailed) throw error;
-    const { name, code } = error as NodeJS.ErrnoException;
-    const why =
-      name === "TimeoutError" || name === "AbortError" ? "no answer in time" : (code ?? "no connection");
-    throw new OutboundFailed(`${url.host} could not be reached (${why})`, { cause: error });
+    throw explained(error, url);
   }
 }
 
-function privateAddress(): OutboundForbidden {
-  return new OutboundForbidden("the address leads into a private network");
+/** What went wrong with a request, in words for whoever named the address. */
+export function explained(error: unknown, url: URL): OutboundForbidden | OutboundFailed {
+  if (error instanceof OutboundForbidden || error instanceof OutboundFailed) return error;
+  const { name, code } = error as NodeJS.ErrnoException;
+  const why =
+    name === "TimeoutError" || name === "AbortError" ? "no answer in time" : (code ?? "no connection");
+  return new OutboundFailed(`${url.host} could not be reached (${why})`, { cause: error });
 }
-
-/** Resolves a name and refuses it when any of its addresses is not public. */
-const publicLookup: LookupFunction = (hostname, options, callback) => {
-  resolve(hostname, { ...options, all: true }, (error, addresses) => {
-    if (error) return callback(error, "");
-    if (!addresses.every(({ address }) => isPublicAddress(address))) return callback(privateAddress(), "");
-    if (options.all) return callback(null, addresses);
-    const [first] = addresses;
-    callback(null, first?.address ?? "", first?.family);
-  });
-};
 
 function get(url: URL, { allowPrivate, maxBytes, timeoutMs }: OutboundRules): Promise<string> {
   return new Promise((done, fail) => {
@@ -71,7 +46,7 @@ function get(url: URL, { allowPrivate, maxBytes, timeoutMs }: OutboundRules): Pr
       agent: false,
       headers: { accept: "application/json, application/jwk-set+json", "user-agent": "pulsewire" },
       signal: AbortSignal.timeout(timeoutMs),
-      ...(!allowPrivate && { lookup: publicLookup }),
+      lookup: checkedLookup(allowPrivate),
     });
     request.on("error", fail);
     request.on("response", (response) => {

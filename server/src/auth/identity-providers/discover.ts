@@ -1,6 +1,7 @@
 import type { Config } from "../../config.ts";
 import { ErrorReason } from "../../gen/pulsewire/common/v1/error_reason_pb.js";
-import { fetchDocument, OutboundFailed, OutboundForbidden } from "../../net/outbound.ts";
+import { OutboundForbidden } from "../../net/allowed.ts";
+import { fetchDocument, OutboundFailed } from "../../net/outbound.ts";
 import { failure, invalidField } from "../../rpc/errors.ts";
 import { maxDocumentBytes, readJwks, UnusableKeys } from "./jwks.ts";
 import { fetchTimeoutMs } from "./remote-keys.ts";

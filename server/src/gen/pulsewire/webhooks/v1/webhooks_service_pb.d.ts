@@ -24,14 +24,22 @@ export declare const file_pulsewire_webhooks_v1_webhooks_service: GenFile;
  * messages of alert rules are deliveries too: listed, retried and replayed alike; those that come within 30 seconds for
  * one receiver go out as one.
  *
+ * What was gathered has `{"happenings": [{"type": …, "timestamp": …, "data": …}, …]}` as its `data`, in order; its `type` is
+ * theirs, or `alert.group` where they have several, and its `timestamp` that of the last. The `data` of a single happening:
+ *   function.*            function_id, name; of an invocation invocation_id too; of `function.failed` reason
+ *   alert.*               alert_id, alert_rule_id, rule_name, store_id, store_name, metric_name, severity, message
+ *   progress.completed    progress_id, client_krn, filename
+ *   event.processed       event_id, event_type, severity
+ * and more that belongs to it.
+ *
  * @generated from service pulsewire.webhooks.v1.WebhooksService
  */
 export declare const WebhooksService: GenService<{
   /**
    * Makes a webhook (EventFlow `POST /v1/webhooks`, 201) and tells its secret once.
    *
-   * Errors: INVALID_FIELD, also for an address that is not allowed; TENANT_LIMIT when the tenant has as many as it may
-   * (100 by default).
+   * Errors: INVALID_FIELD, also for an address that is not allowed; NOT_FOUND for a store, an alert rule or a client of the
+   * filter; TENANT_LIMIT when the tenant has as many as it may (100 by default).
    *
    * @generated from rpc pulsewire.webhooks.v1.WebhooksService.CreateWebhook
    */
@@ -63,7 +71,7 @@ export declare const WebhooksService: GenService<{
   /**
    * Changes a webhook, enables or disables it.
    *
-   * Errors: INVALID_FIELD, also for an address that is not allowed; NOT_FOUND; ETAG_MISMATCH.
+   * Errors: INVALID_FIELD, also for an address that is not allowed; NOT_FOUND, also as in CreateWebhook; ETAG_MISMATCH.
    *
    * @generated from rpc pulsewire.webhooks.v1.WebhooksService.UpdateWebhook
    */

@@ -27,6 +27,14 @@ export const file_pulsewire_webhooks_v1_webhooks_service = /*@__PURE__*/
  * messages of alert rules are deliveries too: listed, retried and replayed alike; those that come within 30 seconds for
  * one receiver go out as one.
  *
+ * What was gathered has `{"happenings": [{"type": …, "timestamp": …, "data": …}, …]}` as its `data`, in order; its `type` is
+ * theirs, or `alert.group` where they have several, and its `timestamp` that of the last. The `data` of a single happening:
+ *   function.*            function_id, name; of an invocation invocation_id too; of `function.failed` reason
+ *   alert.*               alert_id, alert_rule_id, rule_name, store_id, store_name, metric_name, severity, message
+ *   progress.completed    progress_id, client_krn, filename
+ *   event.processed       event_id, event_type, severity
+ * and more that belongs to it.
+ *
  * @generated from service pulsewire.webhooks.v1.WebhooksService
  */
 export const WebhooksService = /*@__PURE__*/

@@ -1,0 +1,14 @@
+import { hash } from "node:crypto";
+import type { DeliveryChannel, DeliveryTarget } from "../db/schema.ts";
+
+/** What stands for a receiver: the webhook's id, or a UUID (version 8) made of channel and address. */
+export function receiverOf({ channel, to }: DeliveryTarget): string {
+  if (channel === "HTTP") return to;
+  const hex = hash("sha256", `${channel} ${addressOf(channel, to)}`);
+  return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-8${hex.slice(13, 16)}-a${hex.slice(17, 20)}-${hex.slice(20, 32)}`;
+}
+
+/** One form of an address. */
+export function addressOf(channel: DeliveryChannel, to: string): string {
+  return channel === "EMAIL" ? to.toLowerCase() : to;
+}

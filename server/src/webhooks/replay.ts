@@ -1,0 +1,65 @@
+import { newResourceId } from "../auth/ids.ts";
+import type { Config } from "../config.ts";
+import type { TenantTransaction } from "../db/tenant.ts";
+import { ErrorReason } from "../gen/pulsewire/common/v1/error_reason_pb.js";
+import { failure } from "../rpc/errors.ts";
+import type { DeliveryRow, NewDelivery } from "./delivery-store.ts";
+import { getWebhook } from "./store.ts";
+
+/** A new delivery of the same message. Throws FAILED_PRECONDITION and NOT_CONFIGURED. */
+export async function replayOf(
+  trx: TenantTransaction,
+  original: DeliveryRow,
+  config: Pick<Config, "mail" | "whatsapp">,
+): Promise<NewDelivery> {
+  const now = new Date();
+  return {
+    tenant_id: original.tenant_id,
+    id: newResourceId(),
+    receiver: original.receiver,
+    channel: original.channel,
+    webhook_id: original.webhook_id,
+    destination: await destinationOf(trx, original, config),
+    message_id: original.message_id,
+    event_type: original.event_type,
+    payload: JSON.stringify(original.payload),
+    subject_ids: original.subject_ids,
+    alert_rule_ids: original.alert_rule_ids,
+    happenings: original.happenings,
+    status: "PENDING",
+    due_at: now,
+    created_at: now,
+    replay_of: original.id,
+    test: original.test,
+  };
+}
+
+async function destinationOf(
+  trx: TenantTransaction,
+  { tenant_id, channel, webhook_id, destination }: DeliveryRow,
+  { mail, whatsapp }: Pick<Config, "mail" | "whatsapp">,
+): Promise<string> {
+  switch (channel) {
+    case "HTTP": {
+      const webhook = webhook_id === null ? undefined : await getWebhook(trx, tenant_id, webhook_id);
+      if (webhook?.enabled) return webhook.url;
+      throw failure(
+        ErrorReason.FAILED_PRECONDITION,
+        webhook ? "the webhook is disabled; enable it first" : "the webhook was deleted",
+        { metadata: { resource: "webhook" } },
+      );
+    }
+    case "EMAIL":
+      if (mail) return destination;
+      throw notConfigured("PULSEWIRE_SMTP_URL");
+    case "WHATSAPP":
+      if (whatsapp) return destination;
+      throw notConfigured("WHATSAPP_API_TOKEN");
+  }
+}
+
+function notConfigured(setting: string) {
+  return failure(ErrorReason.NOT_CONFIGURED, `the operator of this server has not set ${setting}`, {
+    metadata: { setting },
+  });
+}

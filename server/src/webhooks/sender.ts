@@ -1,0 +1,113 @@
+/**
+ * Sends what is due:
+ *
+ *   claim (one transaction) → attempts side by side → results gathered → recorded (one transaction)
+ *
+ * A process that dies leaves claims that lapse; what it had sent and not recorded is sent again. Nothing is ever taken out
+ * of the queue but by its result.
+ */
+import { randomUUID } from "node:crypto";
+import { setTimeout as sleep } from "node:timers/promises";
+import type { Kysely } from "kysely";
+import type { Logger } from "pino";
+import type { WebhookSettings } from "../config.ts";
+import type { Database, DeliveryChannel } from "../db/schema.ts";
+import { type Loop, startLoop } from "../jobs/loop.ts";
+import { attempt, resultOf } from "./attempt.ts";
+import type { Deliver } from "./channels/outcome.ts";
+import { type ClaimedDelivery, claimDue } from "./claim.ts";
+import { createReceivers } from "./receivers.ts";
+import { createRecorder } from "./recorder.ts";
+
+export interface SenderOptions {
+  readonly db: Kysely<Database>;
+  readonly logger: Logger;
+  readonly settings: WebhookSettings;
+  readonly deliver: Readonly<Record<DeliveryChannel, Deliver>>;
+  /** The clock that decides what is due. */
+  readonly now: () => number;
+}
+
+export interface Sender {
+  /** Looks for work now. */
+  wake(): void;
+  /** Gives attempts under way a little time, gives back what is not finished, and ends. */
+  close(): Promise<void>;
+}
+
+/** How often the queue is looked at when nobody tells of work. */
+const idleMs = 500;
+/** A claim lapses after so many times the longest attempt: time to try, and to record. */
+const leaseTimeouts = 3;
+/** The longest pause that a receiver's `Retry-After` means for everything that waits for it. */
+const maxPauseMs = 3_600_000;
+/** How long closing waits for attempts under way. */
+const closeMs = 3_000;
+
+export function createSender({ db, logger, settings, deliver, now }: SenderOptions): Sender {
+  const receivers = createReceivers(settings);
+  const leaseMs = settings.timeoutMs * leaseTimeouts;
+  const stopping = new AbortController();
+  const { signal } = stopping;
+  const recorder = createRecorder({ db, logger, settings, leaseMs, signal });
+  const running = new Set<Promise<void>>();
+
+  const run = async (delivery: ClaimedDelivery) => {
+    const { receiver, channel } = delivery;
+    const untried = { delivery, attempt: undefined, gone: false };
+    if (channel === "HTTP" && !delivery.webhook) {
+      // Deleted or disabled just when this delivery was made.
+      await recorder.record({ ...untried, atMs: now(), status: "DISCARDED", dueMs: undefined });
+      return receivers.end(receiver, { accepted: false });
+    }
+    try {
+      const { outcome, made } = await attempt(deliver[channel], delivery, { now, signal, logger });
+      await recorder.record(resultOf(settings, delivery, outcome, made, now()));
+      const { accepted, retryAfterMs = 0 } = outcome;
+      const pausedUntilMs = retryAfterMs > 0 ? now() + Math.min(retryAfterMs, maxPauseMs) : 0;
+      receivers.end(receiver, { accepted, tookMs: made.durationMs, pausedUntilMs });
+    } catch {
+      // Only closing ends an attempt: another process goes on at once.
+      const status = delivery.attempts === 0 ? "PENDING" : "RETRYING";
+      await recorder.record({ ...untried, atMs: now(), status, dueMs: now() });
+      receivers.end(receiver, { accepted: false });
+    }
+  };
+
+  const loop: Loop = startLoop({
+    name: "deliveries",
+    idleMs,
+    logger,
+    async step() {
+      if (receivers.inFlight >= settings.maxConcurrent) return "idle";
+      const nowMs = now();
+      const claimed = await claimDue(db, {
+        choose: (waiting) => receivers.choose(waiting, nowMs),
+        claim: randomUUID(),
+        nowMs,
+        leaseEndMs: nowMs + leaseMs,
+      });
+      for (const delivery of claimed) {
+        receivers.begin(delivery.receiver);
+        const work = run(delivery).finally(() => {
+          running.delete(work);
+          loop.wake();
+        });
+        running.add(work);
+      }
+      return claimed.length > 0 ? "more" : "idle";
+    },
+  });
+
+  return {
+    wake: loop.wake,
+    async close() {
+      await loop.close();
+      const timer = new AbortController();
+      const late = sleep(closeMs, undefined, { signal: timer.signal }).catch(() => {});
+      await Promise.race([Promise.allSettled(running), late]).finally(() => timer.abort());
+      stopping.abort();
+      await Promise.allSettled(running);
+    },
+  };
+}
