@@ -215,16 +215,16 @@ create table event_keys (
   tenant_id uuid not null,
   key uuid not null,
   event_row uuid not null,
-  digest bytea not null,
-  constraint event_keys_digest_check CHECK ((octet_length(digest) = 16)),
+  digest uuid,
   constraint event_keys_pkey PRIMARY KEY (tenant_id, key)
-);
+) partition by RANGE (key);
 alter table event_keys enable row level security;
 alter table event_keys force row level security;
 create policy tenant on event_keys as permissive for all
-  using (tenant_id = (NULLIF(current_setting('pulsewire.tenant_id'::text, true), ''::text))::uuid)
-  with check (tenant_id = (NULLIF(current_setting('pulsewire.tenant_id'::text, true), ''::text))::uuid);
+  using (tenant_id = ( SELECT (NULLIF(current_setting('pulsewire.tenant_id'::text, true), ''::text))::uuid AS "nullif"))
+  with check (tenant_id = ( SELECT (NULLIF(current_setting('pulsewire.tenant_id'::text, true), ''::text))::uuid AS "nullif"));
 grant delete, insert, select on event_keys to pulsewire_app;
+
 
 create table event_names (
   tenant_id uuid not null,
@@ -296,6 +296,31 @@ create policy tenant on event_rollups as permissive for all
   with check (tenant_id = (NULLIF(current_setting('pulsewire.tenant_id'::text, true), ''::text))::uuid);
 grant delete, insert, select, update on event_rollups to pulsewire_app;
 
+create table event_keys_default partition of event_keys (
+  tenant_id uuid not null,
+  key uuid not null,
+  event_row uuid not null,
+  digest uuid,
+  constraint event_keys_default_pkey PRIMARY KEY (tenant_id, key)
+) DEFAULT;
+alter table event_keys_default enable row level security;
+alter table event_keys_default force row level security;
+create policy sweep on event_keys_default as permissive for all
+  using (current_setting('pulsewire.sweeping'::text, true) = 'on'::text);
+
+create table event_keys_hashed partition of event_keys (
+  tenant_id uuid not null,
+  key uuid not null,
+  event_row uuid not null,
+  digest uuid,
+  constraint event_keys_hashed_pkey PRIMARY KEY (tenant_id, key)
+) FOR VALUES FROM ('ff000000-0000-0000-0000-000000000000') TO (MAXVALUE);
+alter table event_keys_hashed enable row level security;
+alter table event_keys_hashed force row level security;
+create policy sweep on event_keys_hashed as permissive for all
+  using (current_setting('pulsewire.sweeping'::text, true) = 'on'::text);
+
+
 create table events (
   tenant_id uuid not null,
   id uuid not null,
@@ -306,17 +331,17 @@ create table events (
   severity smallint not null,
   priority smallint not null,
   occurred_at timestamp with time zone not null,
-  body json not null,
   metrics json,
   source_service text,
   batch xid8 not null default pg_current_xact_id(),
+  encoded bytea not null,
   constraint events_pkey PRIMARY KEY (tenant_id, id)
 ) partition by RANGE (id);
 alter table events enable row level security;
 alter table events force row level security;
 create policy tenant on events as permissive for all
-  using (tenant_id = (NULLIF(current_setting('pulsewire.tenant_id'::text, true), ''::text))::uuid)
-  with check (tenant_id = (NULLIF(current_setting('pulsewire.tenant_id'::text, true), ''::text))::uuid);
+  using (tenant_id = ( SELECT (NULLIF(current_setting('pulsewire.tenant_id'::text, true), ''::text))::uuid AS "nullif"))
+  with check (tenant_id = ( SELECT (NULLIF(current_setting('pulsewire.tenant_id'::text, true), ''::text))::uuid AS "nullif"));
 grant delete, insert, select on events to pulsewire_app;
 
 create table events_default partition of events (
@@ -329,10 +354,10 @@ create table events_default partition of events (
   severity smallint not null,
   priority smallint not null,
   occurred_at timestamp with time zone not null,
-  body json not null,
   metrics json,
   source_service text,
   batch xid8 not null default pg_current_xact_id(),
+  encoded bytea not null,
   constraint events_default_pkey PRIMARY KEY (tenant_id, id)
 ) DEFAULT;
 alter table events_default enable row level security;
@@ -1111,7 +1136,11 @@ create policy worker_reads on webhooks as permissive for select
   using (current_setting('pulsewire.worker'::text, true) = 'on'::text);
 grant delete, insert, select, update on webhooks to pulsewire_app;
 
+
 CREATE OR REPLACE FUNCTION pulsewire.drop_event_partitions(until_day date)
+
+CREATE OR REPLACE FUNCTION pulsewire.drop_event_keys(before timestamp with time zone)
+
  RETURNS integer
  LANGUAGE plpgsql
  SECURITY DEFINER
@@ -1119,6 +1148,7 @@ CREATE OR REPLACE FUNCTION pulsewire.drop_event_partitions(until_day date)
  SET "TimeZone" TO 'UTC'
 AS $function$
     declare
+
       child text;
       dropped integer := 0;
     begin
@@ -1142,6 +1172,35 @@ AS $function$
 ;
 grant execute on function drop_event_partitions(date) to pulsewire_app;
 
+      cutoff uuid := uuidv7_at(before);
+      week text;
+      dropped integer := 0;
+    begin
+      -- The contract promises 32 days.
+      if before > now() - interval '32 days' then
+        raise exception 'event keys are kept for 32 days' using errcode = 'invalid_parameter_value';
+      end if;
+      perform set_config('pulsewire.sweeping', 'on', true);
+      for week in
+        select relname from pg_class join pg_inherits on inhrelid = oid
+        where inhparent = 'event_keys'::regclass and relname ~ '^event_keys_[0-9]{8}$'
+          and to_date(right(relname, 8), 'YYYYMMDD') + 7 <= before
+        order by relname
+      loop
+        execute format('alter table %I no force row level security', week);
+        execute format('alter table event_keys detach partition %I', week);
+        -- Ids of that week that came later are still needed; without the partition they belong in the default one.
+        execute format('insert into event_keys_default select * from %I where event_row >= %L', week, cutoff);
+        execute format('drop table %I', week);
+        dropped := dropped + 1;
+      end loop;
+      perform set_config('pulsewire.sweeping', '', true);
+      return dropped;
+    end $function$
+;
+grant execute on function drop_event_keys(timestamp with time zone) to pulsewire_app;
+
+
 CREATE OR REPLACE FUNCTION pulsewire.ensure_partitions(parent text, from_day date, to_day date)
  RETURNS integer
  LANGUAGE plpgsql
@@ -1150,21 +1209,24 @@ CREATE OR REPLACE FUNCTION pulsewire.ensure_partitions(parent text, from_day dat
  SET "TimeZone" TO 'UTC'
 AS $function$
     declare
-      -- Weeks for samples, days for events.
       step integer;
+      -- What the range is of, and whether its bounds are UUIDs.
+      part_key text;
       day date := from_day;
       bounds text[];
       child text;
       rest text := parent || '_default';
       made integer := 0;
     begin
-      if parent = 'samples' then
-        step := 7;
+      case parent
+        when 'samples' then step := 7; part_key := 'ts';
+        when 'events' then step := 1; part_key := 'id';
+        when 'event_keys' then step := 7; part_key := 'key';
+        else
+          raise exception 'no partitioned table: %', parent using errcode = 'invalid_parameter_value';
+      end case;
+      if step = 7 then
         day := date_trunc('week', from_day);
-      elsif parent = 'events' then
-        step := 1;
-      else
-        raise exception 'no partitioned table: %', parent using errcode = 'invalid_parameter_value';
       end if;
       if to_day - from_day > 400 then
         raise exception 'too many partitions at once' using errcode = 'invalid_parameter_value';
@@ -1191,8 +1253,7 @@ AS $function$
             execute format('alter table %I no force row level security', rest);
             execute format(
               'with moved as (delete from %I where %I >= %L and %I < %L returning *) insert into %I select * from moved',
-              rest, case parent when 'samples' then 'ts' else 'id' end, bounds[1],
-              case parent when 'samples' then 'ts' else 'id' end, bounds[2], child);
+              rest, part_key, bounds[1], part_key, bounds[2], child);
             execute format('alter table %I force row level security', rest);
             execute format('alter table %I attach partition %I for values from (%L) to (%L)',
               parent, child, bounds[1], bounds[2]);
@@ -1207,6 +1268,28 @@ AS $function$
     end $function$
 ;
 grant execute on function ensure_partitions(text,date,date) to pulsewire_app;
+
+CREATE OR REPLACE FUNCTION pulsewire.sweep_event_keys(part text, before timestamp with time zone, from_page bigint, pages bigint)
+ RETURNS bigint
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pulsewire', 'pg_temp'
+AS $function$
+    begin
+      if part not in ('event_keys_hashed', 'event_keys_default') or before > now() - interval '32 days' then
+        raise exception 'not to be swept' using errcode = 'invalid_parameter_value';
+      end if;
+      perform set_config('pulsewire.sweeping', 'on', true);
+      execute format('delete from %I where ctid >= %L::tid and ctid < %L::tid and event_row < %L', part,
+        format('(%s,0)', from_page), format('(%s,0)', from_page + pages), uuidv7_at(before));
+      perform set_config('pulsewire.sweeping', '', true);
+      if (from_page + pages) * current_setting('block_size')::bigint >= pg_relation_size(part) then
+        return null;
+      end if;
+      return from_page + pages;
+    end $function$
+;
+grant execute on function sweep_event_keys(text,timestamp with time zone,bigint,bigint) to pulsewire_app;
 
 CREATE OR REPLACE FUNCTION pulsewire.uuidv7_at(moment timestamp with time zone)
  RETURNS uuid

@@ -78,6 +78,7 @@ export const settingNames = [
   "PULSEWIRE_MAX_MESSAGE_BYTES",
   "PULSEWIRE_MAX_BATCH_EVENTS",
   "PULSEWIRE_MAX_BATCH_SAMPLES",
+  "PULSEWIRE_MAX_QUEUED_BYTES",
   "PULSEWIRE_MAX_QUEUED_ROWS",
   "PULSEWIRE_SAMPLE_RETENTION_DAYS",
   "PULSEWIRE_EVENT_ATTEMPTS",
@@ -354,6 +355,8 @@ export interface Limits {
   readonly maxEventBytes: number;
   /** Rows of calls that wait for a commit, for events and samples each; beyond, calls are refused. Default 200,000. */
   readonly maxQueuedRows: number;
+  /** Bytes of events that wait for a commit; beyond, calls are refused. Default 64 MiB. */
+  readonly maxQueuedBytes: number;
   /** Database connections of this process. Default 16. */
   readonly databaseConnections: number;
   /** How long running calls may take to finish after SIGTERM, milliseconds. Default 30 s. */
@@ -540,6 +543,7 @@ export function envToConfig(env: Settings): Config {
       maxBatchSamples: integer(env, "PULSEWIRE_MAX_BATCH_SAMPLES", 20_000, 1, 1_000_000),
       maxEventBytes: 256 * 1024,
       maxQueuedRows: integer(env, "PULSEWIRE_MAX_QUEUED_ROWS", 200_000, 1_000, 10_000_000),
+      maxQueuedBytes: integer(env, "PULSEWIRE_MAX_QUEUED_BYTES", 64 * megabyte, megabyte, 16_384 * megabyte),
       databaseConnections: integer(env, "PULSEWIRE_DATABASE_CONNECTIONS", 16, 4, 1_000),
       drainTimeoutMs: integer(env, "PULSEWIRE_DRAIN_TIMEOUT", 30, 0, 3_600) * 1_000,
       loginFreeFailures: 4,

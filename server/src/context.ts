@@ -118,7 +118,7 @@ export async function createContext(config: Config, logger: Logger): Promise<Con
     key: await readFile(config.tls.keyFile),
   };
   const { databaseUrl, migrationDatabaseUrl, dataDir, limits } = config;
-  const { db, connection, embedded, close } = await openDatabase({
+  const { db, pool, connection, embedded, close } = await openDatabase({
     logger,
     databaseUrl,
     migrationDatabaseUrl,
@@ -221,7 +221,7 @@ export async function createContext(config: Config, logger: Logger): Promise<Con
     samples: createSampleWriter(db, config.limits, activity, usage, tenantSettings),
     progressReports: createProgressReports(db, config, progressFeeds.tell),
     progressFeeds,
-    events: createEventIngest(db, config.limits, usage, createEventNews(bus, logger)),
+    events: createEventIngest(db, pool, config.limits, usage, createEventNews(bus, logger)),
     analytics: new Analytics(db, analyticsCacheBytes),
     analyticsAnswers,
     progressIntake: createIntakeMonitor(),

@@ -3,14 +3,14 @@ import { batchCopyText } from "./events.ts";
 import type { Caller, Workload } from "./workload.ts";
 
 const table = "bench_events";
-/** All but the number of the transaction, which the database fills in. */
 const columns =
-  "tenant_id, id, event_id, event_type, user_id, session_id, severity, priority, occurred_at, body, metrics, source_service";
+  "tenant_id uuid not null, id uuid not null, event_id text not null, event_type text not null, user_id text, " +
+  "session_id text, severity smallint not null, priority smallint not null, occurred_at timestamptz not null, body json not null";
 const tenantId = "00000000-0000-7000-8000-000000000000";
 
 /**
- * The yardstick: plain COPY of the same rows into a table with the columns of `events` and nothing else, no index, no row
- * security, a commit for each batch.
+ * The yardstick: plain COPY of the same events into a table with a column for each searched field and JSON for the rest, and
+ * nothing else: no index, no row security, a commit for each batch.
  */
 export async function copyWorkload(
   database: ClientConfig,
@@ -24,9 +24,7 @@ export async function copyWorkload(
     await client.connect();
     undo.defer(() => client.end());
     if (index === 0) {
-      await client.query(
-        `drop table if exists ${table}; create table ${table} (like pulsewire.events including defaults)`,
-      );
+      await client.query(`drop table if exists ${table}; create table ${table} (${columns})`);
     }
     const rows = batchCopyText(tenantId, index, batchSize);
     callers.push(async () => {
@@ -43,7 +41,7 @@ function copyInto(client: Client, data: Buffer): Promise<void> {
   return new Promise((resolve, reject) => {
     let failure: Error | undefined;
     const copy = {
-      submit: (connection: Connection) => connection.query(`copy ${table} (${columns}) from stdin`),
+      submit: (connection: Connection) => connection.query(`copy ${table} from stdin`),
       handleCopyInResponse(connection: Connection & CopyConnection) {
         connection.sendCopyFromChunk(data);
         connection.endCopyFrom();

@@ -3,7 +3,6 @@ import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 import { type Event, EventSchema, Severity } from "../../sdk/src/gen/pulsewire/ingestion/v1/event_pb.js";
 import { IngestionService } from "../../sdk/src/gen/pulsewire/ingestion/v1/ingestion_service_pb.js";
 import { uuidv7 } from "../../sdk/src/uuid.ts";
-import { eventToRow } from "../../server/src/ingestion/event-row.ts";
 
 /**
  * A message that is encoded once and sent many times, each time with fresh event ids written over the old ones: so the
@@ -57,38 +56,44 @@ export function singleJson(seed: number): Stencil {
   return stencil(Buffer.from(json), [[event.eventId]]);
 }
 
-/** The rows that the server makes of a batch, in COPY's text format. */
+/** A batch as rows with a column for each searched field and JSON for the rest, in COPY's text format. */
 export function batchCopyText(tenantId: string, seed: number, size: number): Stencil {
-  const events = sampleEvents(seed, size);
-  const rows = events.map((event) => eventToRow(event, uuidv7(), new Date(), 0));
-  const lines = rows.map((row) =>
-    [
+  const rows = sampleEvents(seed, size).map((event) => ({ id: uuidv7(), event }));
+  const lines = rows.map(({ id, event }) => {
+    const { context, message, metrics, payload, source, title } = event;
+    const { service, endpoint, method, version } = source ?? {};
+    const rest = {
+      context,
+      message,
+      metrics,
+      payload,
+      source: { endpoint, method, service, version },
+      title,
+    };
+    const cells = [
       tenantId,
-      row.id,
-      row.eventId,
-      row.eventType,
-      row.userId,
-      row.sessionId,
-      row.severity,
-      row.priority,
-      row.occurredAt.toISOString(),
-      row.body,
-      row.metrics,
-      row.sourceService,
-    ]
-      .map(copyCell)
-      .join("\t"),
-  );
+      id,
+      event.eventId,
+      event.eventType,
+      event.userId,
+      event.sessionId,
+      event.severity,
+      event.priority,
+      new Date().toISOString(),
+      JSON.stringify(rest),
+    ];
+    return cells.map(copyCell).join("\t");
+  });
   return stencil(
     Buffer.from(`${lines.join("\n")}\n`),
-    rows.map(({ id, eventId }) => [id, eventId]),
+    rows.map(({ id, event }) => [id, event.eventId]),
   );
 }
 
 const escapes: Record<string, string> = { "\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r" };
 
-function copyCell(value: string | number | null): string {
-  return value === null ? "\\N" : String(value).replace(/[\\\t\n\r]/g, (char) => escapes[char] as string);
+function copyCell(value: string | number): string {
+  return String(value).replace(/[\\\t\n\r]/g, (char) => escapes[char] as string);
 }
 
 /** The envelope of a gRPC message: not compressed, and its length. */

@@ -1,5 +1,7 @@
+import { fromBinary } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
 import type { Client } from "pg";
+import { EventSchema } from "../../sdk/src/gen/pulsewire/ingestion/v1/event_pb.js";
 import { type IngestionClient, send } from "./callers.ts";
 import type { Ledger } from "./ledger.ts";
 
@@ -15,13 +17,14 @@ export async function verifyAcknowledged(
   database: Client,
   ingestion: IngestionClient,
 ): Promise<void> {
-  const { rows } = await database.query<{ event_id: string; times: number; message: string }>(
-    `select event_id, count(*)::int as times, min(body ->> 'message') as message
+  const { rows } = await database.query<{ event_id: string; times: number; encoded: Buffer }>(
+    `select event_id, count(*)::int as times, min(encoded) as encoded
      from events where event_type = $1 group by event_id`,
     [ledger.eventType],
   );
   const stored = new Map(rows.map((row) => [row.event_id, row]));
-  for (const { event_id, times, message } of rows) {
+  for (const { event_id, times, encoded } of rows) {
+    const { message } = fromBinary(EventSchema, encoded);
     const sent = ledger.events.get(event_id);
     ledger.expect(sent !== undefined, `${event_id} is stored and was never sent`);
     ledger.expect(times === 1, `${event_id} is stored ${times} times`);

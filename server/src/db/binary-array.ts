@@ -6,10 +6,10 @@
 /** Writes the elements of one array; grows as needed. */
 class ArrayWriter {
   buffer: Buffer;
-  position = headerBytes;
+  position = arrayHeaderBytes;
 
   constructor(bytes: number) {
-    this.buffer = Buffer.allocUnsafe(headerBytes + bytes);
+    this.buffer = Buffer.allocUnsafe(arrayHeaderBytes + bytes);
   }
 
   /** Makes room for an element of at most so many bytes and its length. */
@@ -25,17 +25,16 @@ class ArrayWriter {
   }
 
   finish(elementType: number, count: number): Buffer {
-    this.buffer.writeInt32BE(1, 0); // dimensions
-    this.buffer.writeInt32BE(1, 4); // may hold nulls
-    this.buffer.writeInt32BE(elementType, 8);
-    this.buffer.writeInt32BE(count, 12);
-    this.buffer.writeInt32BE(1, 16); // the first index
+    writeArrayHeader(this.buffer, elementType, count);
     return this.buffer.subarray(0, this.position);
   }
 }
 
-const headerBytes = 20;
-const oid = {
+/** What stands before the elements; each of them is its length in four bytes, -1 for null, and its bytes. */
+export const arrayHeaderBytes = 20;
+
+/** PostgreSQL's numbers of the types of elements. */
+export const elementTypes = {
   bytea: 17,
   int8: 20,
   int2: 21,
@@ -44,7 +43,16 @@ const oid = {
   json: 114,
   timestamptz: 1184,
   uuid: 2950,
-};
+} as const;
+
+/** Writes the header of an array with one dimension; returns the position of the first element. */
+export function writeArrayHeader(target: Buffer, elementType: number, count: number): number {
+  target.writeInt32BE(1, 0); // dimensions
+  target.writeInt32BE(1, 4); // may hold nulls
+  target.writeInt32BE(elementType, 8);
+  target.writeInt32BE(count, 12);
+  return target.writeInt32BE(1, 16); // the first index
+}
 
 function encode<T>(
   elementType: number,
@@ -72,7 +80,7 @@ for (let digit = 0; digit < 16; digit++) {
 
 /** uuid[]; each in the usual form of 36 characters. */
 export function uuidArray(values: readonly string[]): Buffer {
-  return encode(oid.uuid, 16, values, (writer, value) => {
+  return encode(elementTypes.uuid, 16, values, (writer, value) => {
     writer.length(16);
     const { buffer } = writer;
     let at = writer.position;
@@ -96,14 +104,16 @@ function textsOf(elementType: number, typicalBytes: number, values: readonly (st
 }
 
 /** text[] */
-export const textArray = (values: readonly (string | null)[]): Buffer => textsOf(oid.text, 40, values);
+export const textArray = (values: readonly (string | null)[]): Buffer =>
+  textsOf(elementTypes.text, 40, values);
 
 /** json[], of texts that are JSON. */
-export const jsonArray = (values: readonly (string | null)[]): Buffer => textsOf(oid.json, 600, values);
+export const jsonArray = (values: readonly (string | null)[]): Buffer =>
+  textsOf(elementTypes.json, 600, values);
 
 /** bytea[], of bytes as Latin-1 texts. */
 export function byteaArray(values: readonly string[]): Buffer {
-  return encode(oid.bytea, 16, values, (writer, value) => {
+  return encode(elementTypes.bytea, 16, values, (writer, value) => {
     writer.reserve(value.length);
     writer.length(value.length);
     writer.position += writer.buffer.write(value, writer.position, "latin1");
@@ -112,7 +122,7 @@ export function byteaArray(values: readonly string[]): Buffer {
 
 /** bytea[] */
 export function bufferArray(values: readonly Buffer[]): Buffer {
-  return encode(oid.bytea, 1_000, values, (writer, value) => {
+  return encode(elementTypes.bytea, 1_000, values, (writer, value) => {
     writer.reserve(value.length);
     writer.length(value.length);
     writer.position += value.copy(writer.buffer, writer.position);
@@ -121,7 +131,7 @@ export function bufferArray(values: readonly Buffer[]): Buffer {
 
 /** smallint[] */
 export function int2Array(values: readonly number[]): Buffer {
-  return encode(oid.int2, 2, values, (writer, value) => {
+  return encode(elementTypes.int2, 2, values, (writer, value) => {
     writer.length(2);
     writer.position = writer.buffer.writeInt16BE(value, writer.position);
   });
@@ -129,7 +139,7 @@ export function int2Array(values: readonly number[]): Buffer {
 
 /** bigint[] */
 export function int8Array(values: readonly (bigint | null)[]): Buffer {
-  return encode(oid.int8, 8, values, (writer, value) => {
+  return encode(elementTypes.int8, 8, values, (writer, value) => {
     writer.length(8);
     writer.position = writer.buffer.writeBigInt64BE(value, writer.position);
   });
@@ -137,17 +147,18 @@ export function int8Array(values: readonly (bigint | null)[]): Buffer {
 
 /** double precision[] */
 export function float8Array(values: readonly number[]): Buffer {
-  return encode(oid.float8, 8, values, (writer, value) => {
+  return encode(elementTypes.float8, 8, values, (writer, value) => {
     writer.length(8);
     writer.position = writer.buffer.writeDoubleBE(value, writer.position);
   });
 }
 
-const year2000Ms = Date.UTC(2000, 0, 1);
+/** What PostgreSQL counts time from. */
+export const year2000Ms = Date.UTC(2000, 0, 1);
 
 /** timestamptz[] */
 export function timestampArray(values: readonly (Date | null)[]): Buffer {
-  return encode(oid.timestamptz, 8, values, (writer, value) => {
+  return encode(elementTypes.timestamptz, 8, values, (writer, value) => {
     writer.length(8);
     const micros = (value.getTime() - year2000Ms) * 1_000;
     writer.position = writer.buffer.writeInt32BE(Math.floor(micros / 2 ** 32), writer.position);

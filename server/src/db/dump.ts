@@ -41,7 +41,7 @@ async function listTables(db: Kysely<Database>): Promise<{ oid: number; ddl: str
       from pg_constraint where conrelid = c.oid and contype <> 'n'
     ) as b(constraints)
     where relnamespace = ${schema} and relkind in ('r', 'p')
-      and (not relispartition or pg_get_expr(relpartbound, c.oid) = 'DEFAULT')
+      and (not relispartition or relname !~ '_[0-9]{8}$')
     order by relname`.execute(db);
   return rows;
 }

@@ -4,6 +4,9 @@
  *
  *   submit → queue → (a flusher is free) → take up to maxRows → one transaction → answer each submission
  *
+ * The queue is bounded in rows and bytes. Under pressure priority decides who waits and who is refused: what is urgent goes
+ * first, unless something else has waited too long, and the last part of the queue is kept for it.
+ *
  * A flush that fails because of its data is split into its submissions, so that one bad row harms its own call only.
  */
 import { ErrorReason } from "../gen/pulsewire/common/v1/error_reason_pb.js";
@@ -15,7 +18,7 @@ export interface Submission<Row, Result> {
   readonly tenantId: string;
   readonly rows: readonly Row[];
   /** Filled in by the flush: one result for each row, in order. */
-  results: Result[];
+  results: readonly Result[];
 }
 
 export interface GroupCommitOptions<Row, Result> {
@@ -29,53 +32,103 @@ export interface GroupCommitOptions<Row, Result> {
   weigh?(row: Row): number;
   /** Rows that may wait; beyond, `submit` refuses with OVERLOADED. */
   maxQueuedRows: number;
+  /** Bytes that may wait, as far as submissions tell theirs. Default: without bound. */
+  maxQueuedBytes?: number;
+}
+
+/** What a submission may tell of itself. */
+export interface Urgency {
+  /** 1 to 10; the higher goes first. Default 10. */
+  readonly priority?: number;
+  /** Memory that the rows hold. Default 0. */
+  readonly bytes?: number;
 }
 
 interface Waiting<Row, Result> extends Submission<Row, Result> {
   readonly weight: number;
-  resolve(results: Result[]): void;
+  readonly bytes: number;
+  readonly since: number;
+  resolve(results: readonly Result[]): void;
   reject(error: unknown): void;
 }
 
-const overloadedRetryMs = 1_000;
+const maxPriority = 10;
+/** The part of the queue that the lowest priority may fill; each further one a little more, the highest all of it. */
+const leastShare = 0.5;
+/** After this time a submission goes first, whatever its priority. */
+const patienceMs = 2_000;
+/** The bounds of the time after which refused callers come back. */
+const retryMs = { least: 100, most: 10_000, unknown: 1_000 };
+/** How much the latest flush counts in the rate. */
+const rateWeight = 0.2;
 
 export class GroupCommit<Row, Result> {
   readonly #options: GroupCommitOptions<Row, Result>;
-  #queue: Waiting<Row, Result>[] = [];
+  /** By priority, each in order of arrival. */
+  readonly #lanes: Waiting<Row, Result>[][] = Array.from({ length: maxPriority + 1 }, () => []);
+  #queued = 0;
   #queuedRows = 0;
+  #queuedBytes = 0;
   #flushes = 0;
+  /** Rows a millisecond, lately. */
+  #rate = 0;
+  #lastFlushAt = 0;
 
   constructor(options: GroupCommitOptions<Row, Result>) {
     this.#options = options;
   }
 
-  /** Commits rows together with those of other calls. Throws OVERLOADED when the queue is full. */
-  submit(tenantId: string, rows: readonly Row[]): Promise<Result[]> {
+  /** Commits rows together with those of other calls. Throws OVERLOADED when the queue has no room for them. */
+  submit(tenantId: string, rows: readonly Row[], urgency: Urgency = {}): Promise<readonly Result[]> {
     const { weigh } = this.#options;
+    const { priority = maxPriority, bytes = 0 } = urgency;
     const weight = weigh ? rows.reduce((sum, row) => sum + weigh(row), 0) : rows.length;
-    if (this.#queuedRows > 0 && this.#queuedRows + weight > this.#options.maxQueuedRows) {
-      throw failure(
-        ErrorReason.OVERLOADED,
-        "the server has more to write than it can hold; send again later",
-        {
-          retryAfterMs: overloadedRetryMs,
-        },
-      );
-    }
+    if (weight > this.room(priority) || !this.#hasBytes(bytes, priority)) throw this.#overloaded();
     return new Promise((resolve, reject) => {
-      this.#queue.push({ tenantId, rows, weight, results: [], resolve, reject });
+      const since = performance.now();
+      this.#lanes[priority]?.push({ tenantId, rows, weight, bytes, since, results: [], resolve, reject });
+      this.#queued++;
       this.#queuedRows += weight;
+      this.#queuedBytes += bytes;
       this.#start();
     });
   }
 
+  /** Rows that a submission of this priority may have now. An empty queue takes any. */
+  room(priority: number): number {
+    if (this.#queuedRows === 0) return Number.POSITIVE_INFINITY;
+    return Math.floor(this.#options.maxQueuedRows * shareOf(priority)) - this.#queuedRows;
+  }
+
+  /** After how long there may be room again, milliseconds; not the same for all, so that they do not come back at once. */
+  retryAfterMs(): number {
+    const waitMs = this.#rate > 0 ? this.#queuedRows / this.#rate : retryMs.unknown;
+    const spread = 0.75 + Math.random() / 2;
+    return Math.round(Math.min(retryMs.most, Math.max(retryMs.least, waitMs)) * spread);
+  }
+
+  #hasBytes(bytes: number, priority: number): boolean {
+    const { maxQueuedBytes = Number.POSITIVE_INFINITY } = this.#options;
+    return this.#queuedBytes === 0 || this.#queuedBytes + bytes <= maxQueuedBytes * shareOf(priority);
+  }
+
+  #overloaded() {
+    return failure(
+      ErrorReason.OVERLOADED,
+      "the server has more to write than it can hold; send again later",
+      { retryAfterMs: this.retryAfterMs() },
+    );
+  }
+
   #start(): void {
-    while (this.#flushes < this.#options.maxFlushes && this.#queue.length > 0) {
+    while (this.#flushes < this.#options.maxFlushes && this.#queued > 0) {
       this.#flushes++;
       // One turn of the event loop later, so that calls that are just being read join this flush.
       setImmediate(() => {
-        this.#flush(this.#take()).finally(() => {
+        const taken = this.#take();
+        this.#flush(taken).finally(() => {
           this.#flushes--;
+          this.#note(taken);
           this.#start();
         });
       });
@@ -83,15 +136,27 @@ export class GroupCommit<Row, Result> {
   }
 
   #take(): Waiting<Row, Result>[] {
+    const taken: Waiting<Row, Result>[] = [];
     let rows = 0;
-    let count = 0;
-    for (const submission of this.#queue) {
-      if (count > 0 && rows + submission.weight > this.#options.maxRowsPerFlush) break;
-      rows += submission.weight;
-      count++;
-    }
+    const takeFrom = (lane: Waiting<Row, Result>[], since: number) => {
+      let count = 0;
+      for (const submission of lane) {
+        if (submission.since > since) break;
+        if (rows > 0 && rows + submission.weight > this.#options.maxRowsPerFlush) break;
+        rows += submission.weight;
+        this.#queuedBytes -= submission.bytes;
+        count++;
+      }
+      for (const submission of count === lane.length ? lane : lane.slice(0, count)) taken.push(submission);
+      lane.splice(0, count);
+    };
+    const impatient = performance.now() - patienceMs;
+    for (let priority = 1; priority < maxPriority; priority++)
+      takeFrom(this.#lanes[priority] ?? [], impatient);
+    for (const lane of this.#lanes.toReversed()) takeFrom(lane, Number.POSITIVE_INFINITY);
+    this.#queued -= taken.length;
     this.#queuedRows -= rows;
-    return this.#queue.splice(0, count);
+    return taken;
   }
 
   async #flush(submissions: Waiting<Row, Result>[]): Promise<void> {
@@ -107,6 +172,21 @@ export class GroupCommit<Row, Result> {
       }
     }
   }
+
+  /** Keeps the rate at which rows have lately been written. */
+  #note(submissions: readonly Waiting<Row, Result>[]): void {
+    const now = performance.now();
+    const elapsed = now - this.#lastFlushAt;
+    this.#lastFlushAt = now;
+    const rows = submissions.reduce((sum, { weight }) => sum + weight, 0);
+    if (rows === 0 || elapsed <= 0) return;
+    const rate = rows / elapsed;
+    this.#rate = this.#rate === 0 ? rate : this.#rate + rateWeight * (rate - this.#rate);
+  }
+}
+
+function shareOf(priority: number): number {
+  return leastShare + ((1 - leastShare) * (priority - 1)) / (maxPriority - 1);
 }
 
 function isFaultOfRows(error: unknown): boolean {

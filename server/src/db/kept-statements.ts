@@ -24,9 +24,14 @@ export function keepStatements(pool: Pool): PostgresPool {
   };
 }
 
+/** The name under which a statement is kept; undefined where it is not. */
+export function keptName(text: string): string | undefined {
+  return mark.exec(text)?.[1];
+}
+
 function wrap(client: PoolClient): PostgresPoolClient {
   const query = (text: string, values: unknown[]) => {
-    const name = mark.exec(text)?.[1];
+    const name = keptName(text);
     return name ? client.query({ name, text, values }) : client.query(text, values);
   };
   return {

@@ -4,6 +4,8 @@ import type { Database } from "./schema.ts";
 /** How far the partitions of each table reach around today, in days. Beyond, rows go to a default partition. */
 export const partitionReach = {
   events: { behind: 1, ahead: 7 },
+  /** Ids that senders make bear their clocks; those of a longer time ago are kept in the default partition. */
+  event_keys: { behind: 7, ahead: 14 },
 } as const;
 
 const dayMs = 86_400_000;

@@ -333,7 +333,8 @@ export interface EventsTable {
   severity: Fixed<number>;
   priority: Fixed<number>;
   occurred_at: Fixed<Date>;
-  body: ColumnType<unknown, string, never>;
+  /** The event as it was sent, as a message in canonical form. */
+  encoded: Fixed<Buffer>;
   /** The event's metrics by name; null where it has none. */
   metrics: ColumnType<Record<string, number> | null, string | null | undefined, never>;
   source_service: Fixed<string | null>;
@@ -434,8 +435,8 @@ export interface EventKeysTable {
   key: Fixed<string>;
   /** The event's `id`. */
   event_row: Fixed<string>;
-  /** 16 bytes of a hash of the body: tells a duplicate from a conflict. */
-  digest: Fixed<Buffer>;
+  /** 16 bytes of a hash of `encoded`: tells a duplicate from a conflict. Null: not known, any body counts as the same. */
+  digest: Fixed<string | null>;
 }
 
 /** One entry of a tenant's audit log, as AuditEntry of the contract has it. Never changed and never deleted. */

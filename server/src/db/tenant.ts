@@ -150,11 +150,17 @@ async function transact<T>(
       });
     } catch (error) {
       if (attempt >= transactionAttempts || classifyDatabaseError(error)?.kind !== "retry") throw error;
-      await sleep(Math.random() * retryDelayMs * attempt);
+      await retryPause(attempt);
     }
   }
 }
 
-function assertUuid(tenantId: string): void {
+/** Lets the others finish before a transaction is tried again. */
+export async function retryPause(attempt: number): Promise<void> {
+  await sleep(Math.random() * retryDelayMs * attempt);
+}
+
+/** Throws a TypeError for a tenant id that is no UUID. */
+export function assertUuid(tenantId: string): void {
   if (!uuidForm.test(tenantId.toLowerCase())) throw new TypeError("tenant id is no UUID");
 }

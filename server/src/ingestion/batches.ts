@@ -1,30 +1,31 @@
 /**
  * The contract between those who write events and those who process, watch and export them:
  *
- * Every transaction that inserts into `events` also inserts, for each tenant, one row into `event_batches` with `addBatch`:
+ * Every transaction that inserts into `events` also inserts, for each tenant, one row into `event_batches` with `batchStatement`:
  * the least and the greatest id and the number of the events that it really wrote. `events.batch` and `event_batches.xid` are
  * the number of that transaction and are filled in by the column's default, also with COPY: neither is ever written by
  * hand. So the events of a batch are those of its tenant between its two ids with its number in `batch`, although ids of
  * flushes that run at the same time lie mixed; no index but the primary key is needed for that.
  *
- * `events.metrics` and `events.source_service` are filled in with the row: they are folded and filtered, and `body` is not
+ * `events.metrics` and `events.source_service` are filled in with the row: they are folded and filtered, and `encoded` is not
  * read for that. Nothing else of a row is ever changed.
  */
-import { sql } from "kysely";
-import type { TenantTransaction } from "../db/tenant.ts";
+import { type RawBuilder, sql } from "kysely";
+import type { Words } from "./event-row.ts";
+import { compareWords, uuidText } from "./words.ts";
 
 /** Notes the events that this transaction has written for the tenant; not to be called for none. */
-export async function addBatch(
-  trx: TenantTransaction,
+export function batchStatement(
   tenantId: string,
-  rows: readonly { readonly id: string }[],
-): Promise<void> {
-  let [first, last] = [rows[0]?.id ?? "", ""];
+  rows: readonly { readonly id: Words }[],
+): RawBuilder<unknown> {
+  let [first, last] = [rows[0]?.id, rows[0]?.id];
   for (const { id } of rows) {
-    if (id < first) first = id;
-    if (id > last) last = id;
+    if (first === undefined || compareWords(id, first) < 0) first = id;
+    if (last === undefined || compareWords(id, last) > 0) last = id;
   }
-  await sql`/* kept as insert_event_batch */
+  if (!first || !last) throw new Error("a batch without events");
+  return sql`/* kept as insert_event_batch */
     insert into event_batches (tenant_id, first_id, last_id, events)
-    values (${tenantId}, ${first}, ${last}, ${rows.length})`.execute(trx);
+    values (${tenantId}, ${uuidText(first)}, ${uuidText(last)}, ${rows.length})`;
 }

@@ -1,4 +1,4 @@
-import { durationFromMs, timestampDate, timestampFromDate } from "@bufbuild/protobuf/wkt";
+import { durationFromMs, timestampDate, timestampFromDate, timestampFromMs } from "@bufbuild/protobuf/wkt";
 import type { ServiceImpl } from "@connectrpc/connect";
 import type { Context } from "../context.ts";
 import { decodeCursor, pageOf } from "../db/cursor.ts";
@@ -7,75 +7,72 @@ import { ErrorReason } from "../gen/pulsewire/common/v1/error_reason_pb.js";
 import { type Event, type EventFilter, ProcessingStatus } from "../gen/pulsewire/ingestion/v1/event_pb.js";
 import type { IngestionService } from "../gen/pulsewire/ingestion/v1/ingestion_service_pb.js";
 import { callerOf } from "../rpc/caller.ts";
-import { clockSkewMs } from "../rpc/clock-skew.ts";
 import { failure, invalidField, notFound } from "../rpc/errors.ts";
-import { invalidRequest } from "../rpc/validate.ts";
 import { analyticsHandlers } from "./analytics/handlers.ts";
-import { timeOfUuidv7 } from "./ids.ts";
-import { countOutcomes, type InvalidEvent, outcomeOf, rejection } from "./ingest.ts";
+import { EncodedAnswer, encodeAnswer, outcomeOf } from "./answer.ts";
+import type { EventRow } from "./event-row.ts";
+import { timeOfId, timeOfUuidv7 } from "./ids.ts";
 import { deadLetterHandlers } from "./processing/handlers.ts";
 import { storedEvents } from "./reading/stored-events.ts";
+import { ScannedEvent, ScannedEvents } from "./request-scan.ts";
 import * as store from "./store.ts";
 
 const defaultPageSize = 100;
 
 /** IngestionService as far as it is built; other methods answer UNIMPLEMENTED. */
 export function ingestionHandlers(context: Context): Partial<ServiceImpl<typeof IngestionService>> {
-  const { config, db, events: ingest } = context;
+  const {
+    config,
+    db,
+    events: { reader, ingest },
+  } = context;
+  const { maxBatchEvents } = config.limits;
+  const requireBatchSize = (size: number) => {
+    if (size <= maxBatchEvents) return;
+    throw invalidField(
+      "events",
+      `at most ${maxBatchEvents} in one batch; send several`,
+      "repeated.max_items",
+    );
+  };
   return {
     ...analyticsHandlers(context),
     ...deadLetterHandlers(context),
 
-    async ingestEvent({ event, sentAt }, context) {
+    async ingestEvent(request, context) {
       const { tenantId } = callerOf(context);
-      const receivedAt = new Date();
-      const skewMs = clockSkewMs(sentAt, receivedAt);
-      const [invalid] = ingest.check([event as Event], skewMs);
-      if (invalid) throw invalidEvents([invalid], () => "event");
-      const [result] = await ingest.commit(tenantId, [event as Event], receivedAt, skewMs);
-      if (!result) throw new Error("a commit without a result");
-      const outcome = outcomeOf(event as Event, result);
-      if (result.status === "conflict") {
-        throw failure(ErrorReason.CONFLICT, outcome.message, { metadata: { id: outcome.id } });
-      }
+      const rows =
+        request instanceof ScannedEvent ? request.rows : [reader.ofMessage(request.event as Event)];
+      const batch = { rows, sentAt: request.sentAt, allowPartial: false, path: () => "event" };
+      const { skewMs } = await ingest(tenantId, batch);
+      const row = rows[0] as EventRow;
+      const { id, message } = outcomeOf(row, 0);
+      if (row.status === "conflict") throw failure(ErrorReason.CONFLICT, message, { metadata: { id } });
       return {
-        eventId: outcome.id,
-        duplicate: result.status === "duplicate",
-        receivedAt: timestampFromDate(timeOfUuidv7(result.firstId)),
+        eventId: id,
+        duplicate: row.status === "duplicate",
+        receivedAt: row.firstId
+          ? timestampFromDate(timeOfUuidv7(row.firstId))
+          : timestampFromMs(timeOfId(row.id)),
         processingStatus: ProcessingStatus.QUEUED,
         clockSkew: durationFromMs(skewMs),
       };
     },
 
-    async ingestEvents({ events, allowPartial, sentAt }, context) {
+    async ingestEvents(request, context) {
       const { tenantId } = callerOf(context);
-      const { maxBatchEvents } = config.limits;
-      if (events.length > maxBatchEvents) {
-        throw invalidField(
-          "events",
-          `at most ${maxBatchEvents} in one batch; send several`,
-          "repeated.max_items",
-        );
-      }
-      const receivedAt = new Date();
-      const skewMs = clockSkewMs(sentAt, receivedAt);
-      const invalid = ingest.check(events, skewMs);
-      if (invalid.length > 0 && !allowPartial) throw invalidEvents(invalid, (index) => `events[${index}]`);
-      const rejected = new Map(invalid.map((entry) => [entry.index, entry]));
-      const valid = rejected.size === 0 ? events : events.filter((_, index) => !rejected.has(index));
-      const results = (await ingest.commit(tenantId, valid, receivedAt, skewMs)).values();
-      const outcomes = events.map((event, index) => {
-        const violation = rejected.get(index);
-        return violation
-          ? rejection(event, violation)
-          : outcomeOf(event, results.next().value as store.EventResult);
+      const { sentAt, allowPartial } = request;
+      const scanned = request instanceof ScannedEvents ? request.rows : undefined;
+      requireBatchSize((scanned ?? request.events).length);
+      const rows = scanned ?? request.events.map(reader.ofMessage);
+      const result = await ingest(tenantId, {
+        rows,
+        sentAt,
+        allowPartial,
+        path: (index) => `events[${index}]`,
       });
-      return {
-        counts: countOutcomes(outcomes),
-        outcomes,
-        receivedAt: timestampFromDate(receivedAt),
-        clockSkew: durationFromMs(skewMs),
-      };
+      const answer = new EncodedAnswer(encodeAnswer(result));
+      return scanned ? answer : answer.message;
     },
 
     async getEvent({ eventId }, context) {
@@ -101,17 +98,6 @@ export function ingestionHandlers(context: Context): Partial<ServiceImpl<typeof 
       });
     },
   };
-}
-
-function invalidEvents(invalid: readonly InvalidEvent[], path: (index: number) => string) {
-  return invalidRequest(
-    invalid.flatMap(({ index, violations }) =>
-      violations.map((violation) => ({
-        ...violation,
-        field: violation.field ? `${path(index)}.${violation.field}` : path(index),
-      })),
-    ),
-  );
 }
 
 function queryOf(filter: EventFilter | undefined, oldestFirst: boolean): store.EventQuery {

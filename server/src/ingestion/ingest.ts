@@ -1,164 +1,124 @@
-import { create, toBinary } from "@bufbuild/protobuf";
-import { timestampMs } from "@bufbuild/protobuf/wkt";
+import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import type { Kysely } from "kysely";
+import type { Pool } from "pg";
 import type { Config } from "../config.ts";
 import { GroupCommit } from "../db/group-commit.ts";
 import type { Database } from "../db/schema.ts";
-import {
-  type ItemOutcome,
-  ItemOutcomeSchema,
-  type OutcomeCounts,
-  OutcomeCountsSchema,
-  OutcomeStatus,
-} from "../gen/pulsewire/common/v1/outcome_pb.js";
-import { type Event, EventSchema } from "../gen/pulsewire/ingestion/v1/event_pb.js";
 import type { Usage } from "../metrics/usage/usage.ts";
-import type { FieldViolation } from "../rpc/errors.ts";
-import { violationsOf } from "../rpc/validate.ts";
-import { type EventRow, eventToRow } from "./event-row.ts";
+import { clockSkewMs } from "../rpc/clock-skew.ts";
+import { invalidRequest } from "../rpc/validate.ts";
+import type { BatchResult } from "./answer.ts";
+import type { EventRow } from "./event-row.ts";
+import { createEventFlush } from "./flush.ts";
 import { createEventIds } from "./ids.ts";
 import type { EventNews } from "./news.ts";
-import { budgetAfter } from "./size.ts";
-import { type EventResult, flushEvents } from "./store.ts";
+import { correctClock, createEventReader, type EventReader } from "./read-event.ts";
 
 /** Rows of one transaction: enough to share the commit, few enough to keep its callers waiting only shortly. */
 const maxRowsPerFlush = 2_000;
 /** One flush waits for the disk while the next is being written. */
 const maxFlushes = 2;
 
-/** An event that breaks a rule. */
-export interface InvalidEvent {
-  readonly index: number;
-  readonly violations: readonly FieldViolation[];
+/** What a call sends. */
+export interface EventBatch {
+  readonly rows: readonly EventRow[];
+  /** The sender's clock. */
+  readonly sentAt: Timestamp | undefined;
+  /** Whether the valid events are wanted where others are broken, and those that find room where others do not. */
+  readonly allowPartial: boolean;
+  /** Path of an event in the request, for errors. */
+  path(index: number): string;
 }
 
 /** Checks, deduplicates and commits events. */
 export interface EventIngest {
-  /** The events that break a rule of the contract or a limit, with their clocks corrected by `skewMs`. */
-  check(events: readonly Event[], skewMs: number): InvalidEvent[];
-  /** Commits valid events; one result for each, after the commit. Throws OVERLOADED and TENANT_LIMIT. */
-  commit(
-    tenantId: string,
-    events: readonly Event[],
-    receivedAt: Date,
-    skewMs: number,
-  ): Promise<EventResult[]>;
+  readonly reader: EventReader;
+  /**
+   * Commits the events and tells, after the commit, what became of each, in their `status`. Throws INVALID_FIELD where one
+   * is broken and `allowPartial` is not set; OVERLOADED, TENANT_LIMIT.
+   */
+  ingest(tenantId: string, batch: EventBatch): Promise<BatchResult>;
 }
 
 export function createEventIngest(
   db: Kysely<Database>,
+  pool: Pool,
   limits: Config["limits"],
   usage: Usage,
   news: EventNews,
 ): EventIngest {
-  const nextId = createEventIds();
-  const commits = new GroupCommit<EventRow, EventResult>({
+  const assignId = createEventIds();
+  const flush = createEventFlush(db, pool);
+  const commits = new GroupCommit<EventRow, EventRow>({
     async flush(submissions) {
-      await flushEvents(db, submissions);
+      await flush(submissions);
       news.committed(new Set(submissions.map(({ tenantId }) => tenantId)));
     },
     maxRowsPerFlush,
     maxFlushes,
     maxQueuedRows: limits.maxQueuedRows,
+    maxQueuedBytes: limits.maxQueuedBytes,
   });
+
+  /** The rows that are to be written now, with their ids; the others are marked. */
+  function admit(rows: readonly EventRow[], priority: number, allowPartial: boolean): readonly EventRow[] {
+    const valid = rows.some(isBroken) ? rows.filter((row) => !isBroken(row)) : rows;
+    const room = commits.room(priority);
+    const admitted = !allowPartial || valid.length <= room || room <= 0 ? valid : mostUrgent(valid, room);
+    for (const row of admitted) {
+      assignId(row.id);
+      // An event without an id is known by the one that was made here.
+      if (row.eventId.end === row.eventId.start) Object.assign(row.key, row.id);
+    }
+    return admitted;
+  }
+
   return {
-    check: (events, skewMs) =>
-      events.flatMap((event, index) => {
-        const violations = checkEvent(event, limits.maxEventBytes, skewMs);
-        return violations.length > 0 ? [{ index, violations }] : [];
-      }),
-    commit: (tenantId, events, receivedAt, skewMs) =>
-      usage.spend(
-        tenantId,
-        "events",
-        events.length,
-        () =>
-          commits.submit(
-            tenantId,
-            events.map((event) => eventToRow(event, nextId(), receivedAt, skewMs)),
-          ),
-        (results) => results.filter(({ status }) => status === "accepted").length,
-      ),
+    reader: createEventReader(limits.maxEventBytes),
+    async ingest(tenantId, { rows, sentAt, allowPartial, path }) {
+      const receivedAt = new Date();
+      const skewMs = clockSkewMs(sentAt, receivedAt);
+      const receivedAtMs = receivedAt.getTime();
+      let priority = 1;
+      let bytes = 0;
+      for (const row of rows) {
+        correctClock(row, receivedAtMs, skewMs);
+        if (row.priority > priority) priority = row.priority;
+        bytes += row.event.end - row.event.start;
+      }
+      if (!allowPartial && rows.some(isBroken)) throw invalidEvents(rows, path);
+      const admitted = admit(rows, priority, allowPartial);
+      if (admitted.length > 0) {
+        await usage.spend(
+          tenantId,
+          "events",
+          admitted.length,
+          () => commits.submit(tenantId, admitted, { priority, bytes }),
+          (written) => written.reduce((sum, { status }) => sum + (status === "accepted" ? 1 : 0), 0),
+        );
+      }
+      const retryDelayMs = admitted.length < rows.length ? commits.retryAfterMs() : 0;
+      return { rows, receivedAtMs, skewMs, retryDelayMs };
+    },
   };
 }
 
-const year10000Ms = Date.UTC(10_000, 0, 1);
+const isBroken = ({ violations }: EventRow) => violations !== undefined;
 
-function checkEvent(event: Event, maxEventBytes: number, skewMs: number): FieldViolation[] {
-  const violations = violationsOf(EventSchema, event);
-  if (violations.length > 0) return violations;
-  const occurredAtMs = event.timestamp ? timestampMs(event.timestamp) + skewMs : 0;
-  if (occurredAtMs < 0 || occurredAtMs >= year10000Ms) {
-    const description =
-      "must lie in the years 1970 to 9999, also after the correction of the clock by sent_at";
-    violations.push({ field: "timestamp", description, rule: "timestamp.range" });
-  }
-  // Only structs can grow past the limit within the field rules, so nothing else is encoded for its size.
-  if (mayExceed(event, maxEventBytes) && encodedSize(event) > maxEventBytes) {
-    violations.push({
-      field: "",
-      description: `the encoded event must have at most ${maxEventBytes} bytes; shorten its payload`,
-      rule: "event.max_bytes",
-    });
-  }
-  return violations;
+/** As many as there is room for, those of the highest priority first; the others are marked to be sent again. */
+function mostUrgent(rows: readonly EventRow[], room: number): readonly EventRow[] {
+  const byPriority = rows.toSorted((a, b) => b.priority - a.priority);
+  for (const row of byPriority.slice(room)) row.status = "retry";
+  return rows.filter(({ status }) => status !== "retry");
 }
 
-/** All fields but structs together, by their rules: 100 metrics of 200 characters are the most of it. */
-const plainBytesAtMost = 150_000;
-
-function mayExceed({ context, metadata, payload }: Event, maxEventBytes: number): boolean {
-  if (!context && !metadata && !payload) return false;
-  let left = maxEventBytes - plainBytesAtMost;
-  for (const struct of [context, metadata, payload]) if (struct) left = budgetAfter(struct, left);
-  return left < 0;
-}
-
-function encodedSize(event: Event): number {
-  return toBinary(EventSchema, event).byteLength;
-}
-
-const statuses = {
-  accepted: OutcomeStatus.ACCEPTED,
-  duplicate: OutcomeStatus.DUPLICATE,
-  conflict: OutcomeStatus.CONFLICT,
-} as const;
-
-/** The outcome of a committed event. */
-export function outcomeOf(event: Event, result: EventResult): ItemOutcome {
-  const conflict = result.status === "conflict";
-  return create(ItemOutcomeSchema, {
-    status: statuses[result.status],
-    id: event.eventId || result.firstId,
-    ...(conflict && {
-      field: "event_id",
-      code: "CONFLICT",
-      message: "this event_id was used before with another body; send the event under an id of its own",
-    }),
-  });
-}
-
-/** The outcome of an event that breaks a rule. */
-export function rejection(event: Event, { violations }: InvalidEvent): ItemOutcome {
-  const [first] = violations;
-  return create(ItemOutcomeSchema, {
-    status: OutcomeStatus.REJECTED,
-    id: event.eventId,
-    field: first?.field ?? "",
-    code: first?.rule ?? "",
-    message: first?.description ?? "",
-  });
-}
-
-/** Counts outcomes; the numbers sum to the batch. */
-export function countOutcomes(outcomes: readonly ItemOutcome[]): OutcomeCounts {
-  const counts = create(OutcomeCountsSchema, { total: outcomes.length });
-  for (const { status } of outcomes) {
-    if (status === OutcomeStatus.ACCEPTED) counts.accepted++;
-    else if (status === OutcomeStatus.DUPLICATE) counts.duplicate++;
-    else if (status === OutcomeStatus.CONFLICT) counts.conflict++;
-    else if (status === OutcomeStatus.REJECTED) counts.rejected++;
-    else counts.retry++;
-  }
-  return counts;
+function invalidEvents(rows: readonly EventRow[], path: (index: number) => string) {
+  return invalidRequest(
+    rows.flatMap(({ violations = [] }, index) =>
+      violations.map((violation) => ({
+        ...violation,
+        field: violation.field ? `${path(index)}.${violation.field}` : path(index),
+      })),
+    ),
+  );
 }

@@ -13,6 +13,7 @@ import * as identityProviders from "./0013_identity_providers.ts";
 import * as jobs from "./0014_jobs.ts";
 import * as eventBatches from "./0020_event_batches.ts";
 import * as eventRollups from "./0021_event_rollups.ts";
+import * as eventKeys from "./0022_event_keys.ts";
 import * as storeActivity from "./0030_store_activity.ts";
 import * as sampleStorage from "./0031_sample_storage.ts";
 import * as usage from "./0035_usage.ts";
@@ -39,6 +40,7 @@ export const migrations: Readonly<Record<string, Migration>> = {
   "0014_jobs": jobs,
   "0020_event_batches": eventBatches,
   "0021_event_rollups": eventRollups,
+  "0022_event_keys": eventKeys,
   "0030_store_activity": storeActivity,
   "0031_sample_storage": sampleStorage,
   "0035_usage": usage,

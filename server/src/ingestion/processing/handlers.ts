@@ -7,7 +7,7 @@ import type { DeadLetterFilter } from "../../gen/pulsewire/ingestion/v1/dead_let
 import { ProcessingStatus } from "../../gen/pulsewire/ingestion/v1/event_pb.js";
 import type { IngestionService } from "../../gen/pulsewire/ingestion/v1/ingestion_service_pb.js";
 import { callerOf } from "../../rpc/caller.ts";
-import { rowToEvent } from "../event-row.ts";
+import { rowToEvent } from "../stored-event.ts";
 import { batchesChannel } from "../news.ts";
 import {
   countDeadLetters,

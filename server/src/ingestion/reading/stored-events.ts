@@ -2,7 +2,7 @@ import type { Selectable } from "kysely";
 import type { EventsTable } from "../../db/schema.ts";
 import type { TenantTransaction } from "../../db/tenant.ts";
 import type { StoredEvent } from "../../gen/pulsewire/ingestion/v1/event_pb.js";
-import { rowToEvent } from "../event-row.ts";
+import { rowToEvent } from "../stored-event.ts";
 import { statusesOf } from "./status.ts";
 
 /** The events of rows, with how far their processing has come. */

@@ -1,5 +1,5 @@
 /** Counts what a tenant uses, in the transaction that uses it: what is committed is counted once, and nothing else is. */
-import { sql } from "kysely";
+import { type RawBuilder, sql } from "kysely";
 import { newResourceId } from "../../auth/ids.ts";
 import type { TenantTransaction } from "../../db/tenant.ts";
 
@@ -21,13 +21,17 @@ export async function countUsage(
   tenantId: string,
   counts: UsageCounts,
 ): Promise<void> {
+  if (Object.values(counts).some((count) => count !== 0)) await usageStatement(tenantId, counts).execute(trx);
+}
+
+/** The statement of `countUsage`, for whoever sends several at once; not for nothing. */
+export function usageStatement(tenantId: string, counts: UsageCounts): RawBuilder<unknown> {
   const [events = 0, samples = 0, stores = 0, series = 0, invocations = 0, calls = 0] = usageNames.map(
     (name) => counts[name],
   );
-  if (events + samples + stores + series + invocations + calls === 0) return;
-  await sql`/* kept as count_usage */
+  return sql`/* kept as count_usage */
     insert into usage_increments
       (tenant_id, id, events, samples, active_stores, active_series, invocations, calls)
     values (${tenantId}::uuid, ${newResourceId()}::uuid, ${events}::bigint, ${samples}::bigint, ${stores}::bigint,
-      ${series}::bigint, ${invocations}::bigint, ${calls}::bigint)`.execute(trx);
+      ${series}::bigint, ${invocations}::bigint, ${calls}::bigint)`;
 }

@@ -1,0 +1,148 @@
+/** The columns of many events as arrays in PostgreSQL's binary format, written straight from the bytes of the requests. */
+import {
+  arrayHeaderBytes,
+  elementTypes,
+  jsonArray,
+  writeArrayHeader,
+  year2000Ms,
+} from "../db/binary-array.ts";
+import type { EventRow, Range, Words } from "./event-row.ts";
+import { writeUuid, writeUuidText } from "./words.ts";
+
+/** The columns of `event_keys` but for the tenant: key, event_row, digest. */
+export function keyColumns(rows: readonly EventRow[]): Buffer[] {
+  return [
+    uuidColumn(rows, ({ key }) => key),
+    uuidColumn(rows, ({ id }) => id),
+    fixedColumn(elementTypes.uuid, 16, rows, (target, at, { digest }) => {
+      target.write(digest, at, 16, "latin1");
+    }),
+  ];
+}
+
+/**
+ * The columns of `events` but for the tenant: id, event_id, event_type, user_id, session_id, severity, priority,
+ * occurred_at, encoded, metrics, source_service.
+ */
+export function eventColumns(rows: readonly EventRow[]): Buffer[] {
+  return [
+    uuidColumn(rows, ({ id }) => id),
+    eventIdColumn(rows),
+    rangeColumn(elementTypes.text, rows, ({ eventType }) => eventType),
+    rangeColumn(elementTypes.text, rows, ({ userId }) => userId),
+    rangeColumn(elementTypes.text, rows, ({ sessionId }) => sessionId),
+    int2Column(rows, ({ severity }) => severity),
+    int2Column(rows, ({ priority }) => priority),
+    fixedColumn(elementTypes.timestamptz, 8, rows, (target, at, { occurredAtMs }) => {
+      const micros = (occurredAtMs - year2000Ms) * 1_000;
+      target.writeInt32BE(Math.floor(micros / 2 ** 32), at);
+      target.writeInt32BE(micros | 0, at + 4);
+    }),
+    rangeColumn(elementTypes.bytea, rows, ({ event }) => event),
+    jsonArray(rows.map(metricsJson)),
+    rangeColumn(elementTypes.text, rows, ({ sourceService }) => sourceService),
+  ];
+}
+
+function fixedColumn(
+  elementType: number,
+  elementBytes: number,
+  rows: readonly EventRow[],
+  write: (target: Buffer, at: number, row: EventRow) => void,
+): Buffer {
+  const target = Buffer.allocUnsafe(arrayHeaderBytes + rows.length * (4 + elementBytes));
+  let at = writeArrayHeader(target, elementType, rows.length);
+  for (const row of rows) {
+    at = writeLength(target, at, elementBytes);
+    write(target, at, row);
+    at += elementBytes;
+  }
+  return target;
+}
+
+const uuidColumn = (rows: readonly EventRow[], wordsOf: (row: EventRow) => Words) =>
+  fixedColumn(elementTypes.uuid, 16, rows, (target, at, row) => {
+    writeUuid(target, at, wordsOf(row));
+  });
+
+const int2Column = (rows: readonly EventRow[], smallOf: (row: EventRow) => number) =>
+  fixedColumn(elementTypes.int2, 2, rows, (target, at, row) => {
+    target[at] = 0;
+    target[at + 1] = smallOf(row);
+  });
+
+/** A text or bytes from each event; null where it has none. */
+function rangeColumn(
+  elementType: number,
+  rows: readonly EventRow[],
+  rangeOf: (row: EventRow) => Range,
+): Buffer {
+  let size = arrayHeaderBytes + 4 * rows.length;
+  for (const row of rows) {
+    const { start, end } = rangeOf(row);
+    size += end - start;
+  }
+  const target = Buffer.allocUnsafe(size);
+  let at = writeArrayHeader(target, elementType, rows.length);
+  for (const row of rows) {
+    const { start, end } = rangeOf(row);
+    at = end === start ? writeLength(target, at, -1) : writeRange(target, at, row.bytes, start, end);
+  }
+  return target;
+}
+
+/** An event without an id is stored under the one that was made here. */
+function eventIdColumn(rows: readonly EventRow[]): Buffer {
+  let size = arrayHeaderBytes;
+  for (const { eventId } of rows) size += 4 + (eventId.end - eventId.start || 36);
+  const target = Buffer.allocUnsafe(size);
+  let at = writeArrayHeader(target, elementTypes.text, rows.length);
+  for (const { bytes, eventId, id } of rows) {
+    if (eventId.end > eventId.start) at = writeRange(target, at, bytes, eventId.start, eventId.end);
+    else at = writeUuidText(target, writeLength(target, at, 36), id);
+  }
+  return target;
+}
+
+function writeLength(target: Uint8Array, at: number, length: number): number {
+  target[at] = length >>> 24;
+  target[at + 1] = length >>> 16;
+  target[at + 2] = length >>> 8;
+  target[at + 3] = length;
+  return at + 4;
+}
+
+/** Up to this length a loop is faster than a call into the engine. */
+const loopAtMost = 48;
+
+function writeRange(target: Buffer, start: number, bytes: Uint8Array, from: number, to: number): number {
+  const at = writeLength(target, start, to - from);
+  if (to - from <= loopAtMost)
+    for (let index = from; index < to; index++) target[at + index - from] = bytes[index] as number;
+  else target.set(bytes.subarray(from, to), at);
+  return at + to - from;
+}
+
+const double = new Float64Array(1);
+const doubleBytes = new Uint8Array(double.buffer);
+
+/** The metrics as a JSON object; null where the event has none. The bytes have been scanned. */
+export function metricsJson({ bytes, metrics: { start, end } }: EventRow): string | null {
+  if (start === end) return null;
+  let text = "{";
+  for (let at = start; at < end; ) {
+    // Tag, length of the entry (its value has 9 bytes), tag of the key.
+    at += 2;
+    while ((bytes[at - 1] as number) >= 0x80) at++;
+    at++;
+    let length = (bytes[at++] as number) & 0x7f;
+    for (let shift = 7; (bytes[at - 1] as number) >= 0x80; shift += 7)
+      length |= ((bytes[at++] as number) & 0x7f) << shift;
+    const name = Buffer.from(bytes.buffer, bytes.byteOffset + at, length).toString();
+    at += length + 1;
+    for (let index = 0; index < 8; index++) doubleBytes[index] = bytes[at + index] as number;
+    text += `${text.length > 1 ? "," : ""}${JSON.stringify(name)}:${double[0]}`;
+    at += 8;
+  }
+  return `${text}}`;
+}

@@ -1,0 +1,489 @@
+/**
+ * Reads events where they lie in a request: checks the contract's rules, brings the bytes into canonical form and notes
+ * where the columns are, in one pass and without an object for each field. What is unusual it leaves to the full check,
+ * `rowOfEvent`: a scan that says yes is certain, one that says no has decided nothing.
+ *
+ * Canonical: fields and map keys in order and once each, no defaults written out, lengths in their shortest form. Maps
+ * come in any order, so their entries are sorted in place; whatever else is not canonical is left to the full check,
+ * which encodes the event anew. So equal events have equal bytes, and one hash tells a duplicate from a conflict.
+ */
+import { isUtf8 } from "node:buffer";
+import { EventSchema, EventSourceSchema } from "../gen/pulsewire/ingestion/v1/event_pb.js";
+import type { EventRow, Range } from "./event-row.ts";
+import {
+  assertNoRules,
+  assertSince1970,
+  byteClass,
+  largestEnum,
+  largestInt,
+  numbersRule,
+  plainText,
+  type TextRule,
+  textRule,
+  textRules,
+} from "./scan-rules.ts";
+
+const { field } = EventSchema;
+const eventIdRule = textRule(field.eventId);
+const eventTypeRule = textRule(field.eventType);
+const titleRule = textRule(field.title);
+const messageRule = textRule(field.message);
+const userIdRule = textRule(field.userId);
+const sessionIdRule = textRule(field.sessionId);
+const sourceRules = textRules(EventSourceSchema);
+const metricsRule = numbersRule(field.metrics);
+const largestSeverity = largestEnum(field.severity);
+const largestPriority = largestInt(field.priority);
+assertSince1970(field.timestamp);
+for (const free of [field.source, field.context, field.metadata, field.payload]) assertNoRules(free);
+
+/** Fields with their wire types, as they stand in one byte before each field. */
+const tag = {
+  eventId: 0x0a,
+  eventType: 0x12,
+  title: 0x1a,
+  message: 0x22,
+  severity: 0x28,
+  source: 0x32,
+  context: 0x3a,
+  metrics: 0x42,
+  metadata: 0x4a,
+  payload: 0x52,
+  userId: 0x5a,
+  sessionId: 0x62,
+  timestamp: 0x6a,
+  priority: 0x70,
+} as const;
+
+/** Deeper JSON is left to the full check. */
+const maxDepth = 32;
+const year10000Seconds = 253_402_300_800;
+/** Of `context.user_id`, as of `user_id`. */
+const maxUserIdUnits = 200;
+const userIdKey = Buffer.from("user_id");
+/** Where map entries are more than this, they are sorted by the engine. */
+const insertionSortAtMost = 16;
+
+/** Scans one message after another; not to be entered twice. */
+export class EventScanner {
+  readonly #maxEventBytes: number;
+  #bytes: Uint8Array = plainText.classes;
+  #at = 0;
+  /** Whether the rules have been checked before, so that only the form matters. */
+  #checked = false;
+  /** Entries of the maps that are being read, from outside to inside: start, end, start and end of the key. */
+  #entries = new Int32Array(256);
+  #top = 0;
+  #moved = new Uint8Array(1_024);
+
+  constructor(maxEventBytes: number) {
+    this.#maxEventBytes = maxEventBytes;
+  }
+
+  /**
+   * Fills in a row from the event in `bytes` from `start` to `end`, whose map entries may change places. False: not
+   * decided; the row is to be thrown away.
+   */
+  scan(bytes: Uint8Array, start: number, end: number, row: EventRow): boolean {
+    this.#checked = false;
+    return end - start <= this.#maxEventBytes && this.#event(bytes, start, end, row);
+  }
+
+  /** The same for an event that has been checked against the rules and was encoded here. */
+  scanChecked(bytes: Uint8Array, row: EventRow): boolean {
+    this.#checked = true;
+    return this.#event(bytes, 0, bytes.length, row);
+  }
+
+  #event(bytes: Uint8Array, start: number, end: number, row: EventRow): boolean {
+    this.#bytes = bytes;
+    this.#at = start;
+    this.#top = 0;
+    row.bytes = bytes;
+    row.event.set(start, end);
+    let last = 0;
+    let contextStart = 0;
+    let contextEnd = 0;
+    while (this.#at < end) {
+      const next = bytes[this.#at++] as number;
+      if (next <= last) return false;
+      last = next;
+      switch (next) {
+        case tag.eventId:
+          if (!this.#text(eventIdRule, end, row.eventId)) return false;
+          break;
+        case tag.eventType:
+          if (!this.#text(eventTypeRule, end, row.eventType)) return false;
+          break;
+        case tag.title:
+          if (!this.#text(titleRule, end)) return false;
+          break;
+        case tag.message:
+          if (!this.#text(messageRule, end)) return false;
+          break;
+        case tag.severity:
+          row.severity = this.#small(largestSeverity, end);
+          if (row.severity === 0) return false;
+          break;
+        case tag.source:
+          if (!this.#source(end, row)) return false;
+          break;
+        case tag.context: {
+          const length = this.#length(end);
+          contextStart = this.#at;
+          contextEnd = contextStart + length;
+          if (length < 0 || !this.#struct(contextEnd, 0)) return false;
+          break;
+        }
+        case tag.metrics:
+          if (!this.#metrics(end, row)) return false;
+          break;
+        case tag.metadata:
+        case tag.payload: {
+          const length = this.#length(end);
+          if (length < 0 || !this.#struct(this.#at + length, 0)) return false;
+          break;
+        }
+        case tag.userId:
+          if (!this.#text(userIdRule, end, row.userId)) return false;
+          break;
+        case tag.sessionId:
+          if (!this.#text(sessionIdRule, end, row.sessionId)) return false;
+          break;
+        case tag.timestamp:
+          if (!this.#timestamp(end, row)) return false;
+          break;
+        case tag.priority:
+          row.priority = this.#small(largestPriority, end);
+          if (row.priority === 0) return false;
+          break;
+        default:
+          return false;
+      }
+    }
+    if (row.eventType.end === 0) return false;
+    if (row.userId.end === 0 && contextEnd > 0) this.#userOfContext(contextStart, contextEnd, row);
+    return true;
+  }
+
+  /** Reads a length; -1: not certain, or past the end. */
+  #length(end: number): number {
+    const bytes = this.#bytes;
+    let at = this.#at;
+    if (at >= end) return -1;
+    let byte = bytes[at++] as number;
+    let length = byte & 0x7f;
+    for (let shift = 7; byte >= 0x80; shift += 7) {
+      if (at >= end || shift > 21) return -1;
+      byte = bytes[at++] as number;
+      if (byte === 0) return -1;
+      length |= (byte & 0x7f) << shift;
+    }
+    this.#at = at;
+    return at + length <= end ? length : -1;
+  }
+
+  /** Reads a text that is not empty. */
+  #text(rule: TextRule, end: number, range?: Range): boolean {
+    const length = this.#length(end);
+    if (length <= 0 || !this.#textOf(rule, length)) return false;
+    range?.set(this.#at - length, this.#at);
+    return true;
+  }
+
+  #textOf(rule: TextRule, length: number): boolean {
+    const start = this.#at;
+    const stop = start + length;
+    this.#at = stop;
+    if (this.#checked) return true;
+    if (length > rule.maxBytes) return false;
+    const bytes = this.#bytes;
+    const { classes } = rule;
+    let beyondAscii = false;
+    for (let at = start; at < stop; at++) {
+      const found = classes[bytes[at] as number];
+      if (found === byteClass.plain) continue;
+      if (found === byteClass.undecided) return false;
+      beyondAscii = true;
+    }
+    return !beyondAscii || isUtf8(bytes.subarray(start, stop));
+  }
+
+  /** Reads a whole number from 1 to `largest`, which is below 128; 0: not certain. */
+  #small(largest: number, end: number): number {
+    if (this.#at >= end) return 0;
+    const value = this.#bytes[this.#at++] as number;
+    return value <= largest ? value : 0;
+  }
+
+  #source(end: number, row: EventRow): boolean {
+    const length = this.#length(end);
+    if (length < 0) return false;
+    const stop = this.#at + length;
+    let last = 0;
+    while (this.#at < stop) {
+      const next = this.#bytes[this.#at++] as number;
+      const rule = (next & 7) === 2 ? sourceRules.get(next >> 3) : undefined;
+      if (next <= last || !rule || !this.#text(rule, stop, next === 0x0a ? row.sourceService : undefined)) {
+        return false;
+      }
+      last = next;
+    }
+    return true;
+  }
+
+  #timestamp(end: number, row: EventRow): boolean {
+    const length = this.#length(end);
+    if (length < 0) return false;
+    const bytes = this.#bytes;
+    const stop = this.#at + length;
+    let seconds = 0;
+    let nanos = 0;
+    if (this.#at < stop && bytes[this.#at] === 0x08) {
+      this.#at++;
+      seconds = this.#positive(stop);
+      if (seconds <= 0 || seconds >= year10000Seconds) return false;
+    }
+    if (this.#at < stop && bytes[this.#at] === 0x10) {
+      this.#at++;
+      nanos = this.#positive(stop);
+      if (nanos <= 0 || nanos >= 1e9) return false;
+    }
+    if (this.#at !== stop) return false;
+    row.timestampMs = seconds * 1_000 + Math.round(nanos / 1e6);
+    return true;
+  }
+
+  /** Reads a positive number of up to 42 bits; -1: not certain. */
+  #positive(end: number): number {
+    let value = 0;
+    let factor = 1;
+    for (let count = 0; count < 6 && this.#at < end; count++) {
+      const byte = this.#bytes[this.#at++] as number;
+      value += (byte & 0x7f) * factor;
+      if (byte < 0x80) return byte === 0 ? -1 : value;
+      factor *= 128;
+    }
+    return -1;
+  }
+
+  /** Reads the entries of `metrics`, which follow each other, from behind the first tag. */
+  #metrics(end: number, row: EventRow): boolean {
+    const bytes = this.#bytes;
+    const start = this.#at - 1;
+    const base = this.#top;
+    let pairs = 0;
+    do {
+      if (pairs > 0) this.#at++;
+      if (++pairs > metricsRule.maxPairs && !this.#checked) return false;
+      const entry = this.#at - 1;
+      const length = this.#length(end);
+      if (length < 0) return false;
+      const stop = this.#at + length;
+      if (!this.#key(metricsRule.name, stop, entry)) return false;
+      if (this.#at + 9 !== stop || bytes[this.#at++] !== 0x11 || !this.#finite()) return false;
+      this.#at = stop;
+    } while (this.#at < end && bytes[this.#at] === tag.metrics);
+    row.metrics.set(start, this.#at);
+    return this.#sort(base);
+  }
+
+  /** Reads the key of a map entry, which is its first field, and notes the entry; its end is its message's. */
+  #key(rule: TextRule, stop: number, entry: number): boolean {
+    const bytes = this.#bytes;
+    if (this.#at >= stop || bytes[this.#at++] !== 0x0a) return false;
+    const length = this.#length(stop);
+    // Only a Struct may have an empty key.
+    if (length < (rule === plainText ? 0 : 1) || !this.#textOf(rule, length)) return false;
+    const end = this.#at;
+    const top = this.#top;
+    if (top + 4 > this.#entries.length) {
+      const grown = new Int32Array(2 * this.#entries.length);
+      grown.set(this.#entries);
+      this.#entries = grown;
+    }
+    const entries = this.#entries;
+    entries[top] = entry;
+    entries[top + 1] = stop;
+    entries[top + 2] = end - length;
+    entries[top + 3] = end;
+    this.#top = top + 4;
+    return true;
+  }
+
+  #equals(start: number, other: Uint8Array): boolean {
+    for (let index = 0; index < other.length; index++) {
+      if (this.#bytes[start + index] !== other[index]) return false;
+    }
+    return true;
+  }
+
+  #finite(): boolean {
+    return (
+      ((this.#bytes[this.#at + 7] as number) & 0x7f) !== 0x7f || (this.#bytes[this.#at + 6] as number) < 0xf0
+    );
+  }
+
+  /** Reads a google.protobuf.Struct up to `end`. */
+  #struct(end: number, depth: number): boolean {
+    const bytes = this.#bytes;
+    const base = this.#top;
+    while (this.#at < end) {
+      const entry = this.#at;
+      if (bytes[this.#at++] !== 0x0a) return false;
+      const length = this.#length(end);
+      if (length < 0) return false;
+      const stop = this.#at + length;
+      if (!this.#key(plainText, stop, entry)) return false;
+      if (this.#at >= stop || bytes[this.#at++] !== 0x12) return false;
+      const valueLength = this.#length(stop);
+      if (valueLength < 0 || this.#at + valueLength !== stop || !this.#value(stop, depth)) return false;
+    }
+    return this.#sort(base);
+  }
+
+  /** Reads a google.protobuf.Value that ends at `end`. */
+  #value(end: number, depth: number): boolean {
+    const bytes = this.#bytes;
+    const kind = this.#at < end ? bytes[this.#at++] : -1;
+    switch (kind) {
+      case 0x08: // null
+        return this.#at < end && bytes[this.#at++] === 0 && this.#at === end;
+      case 0x11: // number
+        if (this.#at + 8 !== end || !this.#finite()) return false;
+        this.#at = end;
+        return true;
+      case 0x1a: {
+        const length = this.#length(end);
+        return length >= 0 && this.#at + length === end && this.#textOf(plainText, length);
+      }
+      case 0x20: // bool
+        return this.#at < end && (bytes[this.#at++] as number) <= 1 && this.#at === end;
+      case 0x2a: {
+        const length = this.#length(end);
+        return (
+          length >= 0 && this.#at + length === end && this.#mayDescend(depth) && this.#struct(end, depth + 1)
+        );
+      }
+      case 0x32: {
+        const length = this.#length(end);
+        return (
+          length >= 0 && this.#at + length === end && this.#mayDescend(depth) && this.#list(end, depth + 1)
+        );
+      }
+      default:
+        return false;
+    }
+  }
+
+  #mayDescend(depth: number): boolean {
+    return depth < maxDepth || this.#checked;
+  }
+
+  #list(end: number, depth: number): boolean {
+    while (this.#at < end) {
+      if (this.#bytes[this.#at++] !== 0x0a) return false;
+      const length = this.#length(end);
+      if (length < 0 || !this.#value(this.#at + length, depth)) return false;
+    }
+    return true;
+  }
+
+  /** Brings the entries from `base` on, which lie side by side, into the order of their keys. False: two keys are equal. */
+  #sort(base: number): boolean {
+    const entries = this.#entries;
+    const top = this.#top;
+    this.#top = base;
+    let sorted = true;
+    for (let index = base + 4; index < top; index += 4) {
+      const order = this.#compareKeys(index - 4, index);
+      if (order === 0) return false;
+      if (order > 0) sorted = false;
+    }
+    return sorted || this.#rearrange(base, top, entries[base] as number, entries[top - 3] as number);
+  }
+
+  #rearrange(base: number, top: number, start: number, end: number): boolean {
+    const entries = this.#entries;
+    const order: number[] = [];
+    for (let index = base; index < top; index += 4) order.push(index);
+    if (order.length > insertionSortAtMost) order.sort((one, other) => this.#compareKeys(one, other));
+    else this.#insertionSort(order);
+    for (let index = 1; index < order.length; index++) {
+      if (this.#compareKeys(order[index - 1] as number, order[index] as number) === 0) return false;
+    }
+    if (end - start > this.#moved.length) this.#moved = new Uint8Array(2 * (end - start));
+    const bytes = this.#bytes;
+    const moved = this.#moved;
+    for (let at = start; at < end; at++) moved[at - start] = bytes[at] as number;
+    let to = start;
+    for (const index of order) {
+      const stop = (entries[index + 1] as number) - start;
+      for (let from = (entries[index] as number) - start; from < stop; from++)
+        bytes[to++] = moved[from] as number;
+    }
+    return true;
+  }
+
+  #insertionSort(order: number[]): void {
+    for (let index = 1; index < order.length; index++) {
+      const entry = order[index] as number;
+      let place = index;
+      while (place > 0 && this.#compareKeys(order[place - 1] as number, entry) > 0) {
+        order[place] = order[place - 1] as number;
+        place--;
+      }
+      order[place] = entry;
+    }
+  }
+
+  #compareKeys(one: number, other: number): number {
+    const bytes = this.#bytes;
+    const entries = this.#entries;
+    let left = entries[one + 2] as number;
+    let right = entries[other + 2] as number;
+    const leftEnd = entries[one + 3] as number;
+    const rightEnd = entries[other + 3] as number;
+    while (left < leftEnd && right < rightEnd) {
+      const difference = (bytes[left++] as number) - (bytes[right++] as number);
+      if (difference !== 0) return difference;
+    }
+    return leftEnd - left - (rightEnd - right);
+  }
+
+  /** `context.user_id`, where it is a text, up to the length of a user id. The struct has been read before. */
+  #userOfContext(start: number, end: number, row: EventRow): void {
+    const bytes = this.#bytes;
+    this.#at = start;
+    while (this.#at < end) {
+      this.#at++;
+      const length = this.#length(end);
+      const stop = this.#at + length;
+      this.#at++;
+      const keyLength = this.#length(stop);
+      if (keyLength === userIdKey.length && this.#equals(this.#at, userIdKey)) {
+        this.#at += keyLength + 1;
+        this.#length(stop);
+        if (bytes[this.#at++] !== 0x1a) return;
+        const textLength = this.#length(stop);
+        if (textLength > 0) row.userId.set(this.#at, endOfUnits(bytes, this.#at, stop, maxUserIdUnits));
+        return;
+      }
+      this.#at = stop;
+    }
+  }
+}
+
+/** The end of the characters that have at most so many UTF-16 units together. */
+function endOfUnits(bytes: Uint8Array, start: number, end: number, units: number): number {
+  if (end - start <= units) return end;
+  let left = units;
+  for (let at = start; at < end; at++) {
+    const byte = bytes[at] as number;
+    // Bytes within a character do not count; characters of four bytes are two units.
+    if ((byte & 0xc0) === 0x80) continue;
+    left -= byte >= 0xf0 ? 2 : 1;
+    if (left < 0) return at;
+  }
+  return end;
+}

@@ -1,0 +1,160 @@
+/** Writes the events of many calls in one transaction and tells what became of each. */
+import { type Kysely, type RawBuilder, sql } from "kysely";
+import { LRUCache } from "lru-cache";
+import type { Pool } from "pg";
+import { uuidArray } from "../db/binary-array.ts";
+import type { Submission } from "../db/group-commit.ts";
+import { pipelineForTenants } from "../db/pipeline.ts";
+import type { Database } from "../db/schema.ts";
+import { classifyDatabaseError } from "../db/sqlstate.ts";
+import { type TenantTransaction, withTenants } from "../db/tenant.ts";
+import { countUsage, usageStatement } from "../metrics/usage/count.ts";
+import { batchStatement } from "./batches.ts";
+import { eventColumns, keyColumns } from "./columns.ts";
+import type { EventRow } from "./event-row.ts";
+import { compareWords, uuidText } from "./words.ts";
+
+/** Fills in `status` and `firstId` of the rows, after the commit. */
+export type FlushEvents = (submissions: readonly Submission<EventRow, EventRow>[]) => Promise<void>;
+
+/** How long a tenant that has sent something twice is expected to go on so. */
+const doubtMs = 2_000;
+const maxDoubts = 10_000;
+
+/**
+ * Most events are new. So a flush is first written as if all were, in one round trip; an index refuses it where one is not,
+ * and then it is written with care. A tenant that sends again what it has sent, as after a break, is not refused each time.
+ */
+export function createEventFlush(db: Kysely<Database>, pool: Pool): FlushEvents {
+  const doubts = new LRUCache<string, true>({ max: maxDoubts, ttl: doubtMs });
+  return async (submissions) => {
+    const tenants = rowsByTenant(submissions);
+    const hopeful = [...tenants].every(([tenantId, { byKey }]) => !doubts.has(tenantId) && allDiffer(byKey));
+    if (!hopeful || !(await writeAllAsNew(db, pool, tenants))) {
+      await writeWithCare(db, tenants);
+      for (const [tenantId, { rows }] of tenants) {
+        if (rows.some(({ status }) => status !== "accepted")) doubts.set(tenantId, true);
+      }
+    }
+    for (const submission of submissions) submission.results = submission.rows;
+  };
+}
+
+interface TenantRows {
+  /** In the order of receipt. */
+  readonly rows: readonly EventRow[];
+  /** In the order of their keys; of equal keys the first received first. */
+  readonly byKey: readonly EventRow[];
+}
+
+type RowsByTenant = ReadonlyMap<string, TenantRows>;
+
+/** Always the same order of tenants and keys, so that two flushes never wait for each other crosswise. */
+function rowsByTenant(submissions: readonly Submission<EventRow, EventRow>[]): RowsByTenant {
+  const grouped = Map.groupBy(submissions, ({ tenantId }) => tenantId);
+  return new Map(
+    [...grouped.keys()].sort().map((tenantId) => {
+      const rows = (grouped.get(tenantId) ?? []).flatMap((call) => call.rows);
+      const byKey = rows.toSorted((a, b) => compareWords(a.key, b.key) || compareWords(a.id, b.id));
+      return [tenantId, { rows, byKey }];
+    }),
+  );
+}
+
+function allDiffer(byKey: readonly EventRow[]): boolean {
+  for (let index = 1; index < byKey.length; index++) {
+    if (compareWords((byKey[index - 1] as EventRow).key, (byKey[index] as EventRow).key) === 0) return false;
+  }
+  return true;
+}
+
+/** False: some event has been sent before, and nothing is written. */
+async function writeAllAsNew(db: Kysely<Database>, pool: Pool, tenants: RowsByTenant): Promise<boolean> {
+  const statements = new Map(
+    [...tenants].map(([tenantId, { rows, byKey }]) => {
+      const own = [
+        insertKeys(tenantId, byKey, sql``, "insert_new_event_keys"),
+        insertRows(tenantId, rows),
+        batchStatement(tenantId, rows),
+        usageStatement(tenantId, { events: rows.length }),
+      ];
+      return [tenantId, own.map((statement) => statement.compile(db))];
+    }),
+  );
+  try {
+    await pipelineForTenants(pool, statements);
+    return true;
+  } catch (error) {
+    if (classifyDatabaseError(error)?.kind === "conflict") return false;
+    throw error;
+  }
+}
+
+async function writeWithCare(db: Kysely<Database>, tenants: RowsByTenant): Promise<void> {
+  await withTenants(db, async (enter) => {
+    for (const [tenantId, { rows, byKey }] of tenants) {
+      const trx = await enter(tenantId);
+      await insertKeys(tenantId, byKey, sql`on conflict do nothing`, "insert_event_keys").execute(trx);
+      await markRows(trx, tenantId, rows);
+      const fresh = rows.filter(({ status }) => status === "accepted");
+      if (fresh.length === 0) continue;
+      await insertRows(tenantId, fresh).execute(trx);
+      await batchStatement(tenantId, fresh).execute(trx);
+      await countUsage(trx, tenantId, { events: fresh.length });
+    }
+  });
+}
+
+/** Whose row stands beside its key was first. */
+async function markRows(trx: TenantTransaction, tenantId: string, rows: readonly EventRow[]): Promise<void> {
+  const keys = new Set(rows.map(({ key }) => uuidText(key)));
+  const found = await trx
+    .selectFrom("event_keys")
+    .select(["key", "event_row", "digest"])
+    .where("tenant_id", "=", tenantId)
+    .where(sql<boolean>`key = any(${uuidArray([...keys])}::uuid[])`)
+    .execute();
+  const first = new Map(found.map((row) => [row.key, row]));
+  for (const row of rows) {
+    const stored = first.get(uuidText(row.key));
+    if (!stored) throw new Error("an event is neither new nor known");
+    if (stored.event_row === uuidText(row.id)) {
+      row.status = "accepted";
+      row.firstId = undefined;
+    } else {
+      const same = stored.digest === null || stored.digest === digestAsUuid(row.digest);
+      row.status = same ? "duplicate" : "conflict";
+      row.firstId = stored.event_row;
+    }
+  }
+}
+
+/** The digest as the database gives it back. */
+function digestAsUuid(digest: string): string {
+  return Buffer.from(digest, "latin1")
+    .toString("hex")
+    .replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5");
+}
+
+function insertKeys(
+  tenantId: string,
+  byKey: readonly EventRow[],
+  onConflict: RawBuilder<unknown>,
+  name: string,
+): RawBuilder<unknown> {
+  const [key, eventRow, digest] = keyColumns(byKey);
+  return sql`${sql.raw(`/* kept as ${name} */`)}
+    insert into event_keys (tenant_id, key, event_row, digest)
+    select ${tenantId}::uuid, * from unnest(${key}::uuid[], ${eventRow}::uuid[], ${digest}::uuid[])
+    ${onConflict}`;
+}
+
+function insertRows(tenantId: string, rows: readonly EventRow[]): RawBuilder<unknown> {
+  const columns = eventColumns(rows);
+  return sql`/* kept as insert_events */
+    insert into events (tenant_id, id, event_id, event_type, user_id, session_id, severity, priority, occurred_at, encoded,
+      metrics, source_service)
+    select ${tenantId}::uuid, * from unnest(${columns[0]}::uuid[], ${columns[1]}::text[], ${columns[2]}::text[],
+      ${columns[3]}::text[], ${columns[4]}::text[], ${columns[5]}::smallint[], ${columns[6]}::smallint[],
+      ${columns[7]}::timestamptz[], ${columns[8]}::bytea[], ${columns[9]}::json[], ${columns[10]}::text[])`;
+}
