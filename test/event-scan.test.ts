@@ -15,7 +15,7 @@ import { encodeAnswer, outcomeOf } from "../server/src/ingestion/answer.ts";
 import { eventColumns, keyColumns, metricsJson } from "../server/src/ingestion/columns.ts";
 import { EventRow } from "../server/src/ingestion/event-row.ts";
 import { EventScanner } from "../server/src/ingestion/event-scan.ts";
-import { createEventIds, timeOfId, timeOfUuidv7 } from "../server/src/ingestion/ids.ts";
+import { createRowIds, timeOfId, timeOfUuidv7 } from "../server/src/ingestion/ids.ts";
 import { correctClock, createEventReader } from "../server/src/ingestion/read-event.ts";
 import { requestDecoders, ScannedEvent } from "../server/src/ingestion/request-scan.ts";
 import { eventKey, uuidText } from "../server/src/ingestion/words.ts";
@@ -23,7 +23,7 @@ import { eventKey, uuidText } from "../server/src/ingestion/words.ts";
 const maxEventBytes = 4_096;
 const reader = createEventReader(maxEventBytes);
 const scanner = new EventScanner(maxEventBytes);
-const assignId = createEventIds();
+const assignId = createRowIds();
 
 const text = (maxLength: number) =>
   fc.oneof(

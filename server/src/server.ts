@@ -1,15 +1,17 @@
 /** The server's life: create, start, drain, destroy. */
-import { createRegistry } from "@bufbuild/protobuf";
+import { createRegistry, type DescMethod } from "@bufbuild/protobuf";
 import { type ContextValues, createContextValues, type Interceptor } from "@connectrpc/connect";
 import { auditKinds } from "./auth/audit/methods.ts";
 import { jwksHandler } from "./auth/signing-keys/jwks.ts";
 import type { Context } from "./context.ts";
 import { BadRequestSchema, ErrorInfoSchema, RetryInfoSchema } from "./gen/google/rpc/error_details_pb.js";
 import { MetricsService } from "./gen/pulsewire/metrics/v1/metrics_service_pb.js";
+import { ingestionDecoders, ingestionEncoders } from "./ingestion/wire.ts";
 import { startWorkers, type Worker } from "./jobs/workers.ts";
 import { withCors } from "./listener/cors.ts";
 import { drainingError } from "./listener/draining.ts";
 import { createRpcHandler } from "./listener/handler.ts";
+import type { Decoder } from "./listener/lean/method.ts";
 import type { Peer } from "./listener/lean/path.ts";
 import { createListener, type ListenerAddress } from "./listener/port.ts";
 import { countCallsInterceptor } from "./metrics/usage/usage.ts";
@@ -97,11 +99,15 @@ export function createServer(context: Context): Server {
     },
     interceptors,
     prepare,
+    decoders: new Map<DescMethod, Decoder>([
+      ...ingestionDecoders(context.events.reader),
+      [MetricsService.method.writeSamples, readWireRequest],
+    ]),
+    encoders: ingestionEncoders,
     shutdownSignal: shutdown.signal,
     limits,
     amendError: explainProtocolError(limits),
     registry,
-    decoders: new Map([[MetricsService.method.writeSamples, readWireRequest]]),
     fallback(req, res) {
       if (
         health.answerHealth(req, res) ||

@@ -1,5 +1,6 @@
 import { randomFillSync } from "node:crypto";
-import type { Words } from "./event-row.ts";
+import { Words } from "./event-row.ts";
+import { uuidText } from "./words.ts";
 
 /** Gives out ids. */
 export type AssignId = (id: Words) => void;
@@ -8,7 +9,7 @@ export type AssignId = (id: Words) => void;
  * Ids for events in the order of receipt: UUIDv7 (RFC 9562) whose 12 bits after the version count up within a
  * millisecond (method 1 of section 6.2), so that the events of a batch keep their order.
  */
-export function createEventIds(now: () => number = Date.now): AssignId {
+export function createRowIds(now: () => number = Date.now): AssignId {
   const random = new Int32Array(1_024);
   let used = random.length;
   let millisecond = 0;
@@ -30,6 +31,16 @@ export function createEventIds(now: () => number = Date.now): AssignId {
     id.b = ((millisecond % 0x1_0000) << 16) | 0x7000 | counter;
     id.c = ((random[used++] as number) & 0x3fff_ffff) | 0x8000_0000;
     id.d = random[used++] as number;
+  };
+}
+
+/** The same as texts. */
+export function createEventIds(now?: () => number): () => string {
+  const assignId = createRowIds(now);
+  return () => {
+    const id = new Words();
+    assignId(id);
+    return uuidText(id);
   };
 }
 

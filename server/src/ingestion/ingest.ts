@@ -10,7 +10,7 @@ import { invalidRequest } from "../rpc/validate.ts";
 import type { BatchResult } from "./answer.ts";
 import type { EventRow } from "./event-row.ts";
 import { createEventFlush } from "./flush.ts";
-import { createEventIds } from "./ids.ts";
+import { createRowIds } from "./ids.ts";
 import type { EventNews } from "./news.ts";
 import { correctClock, createEventReader, type EventReader } from "./read-event.ts";
 
@@ -47,7 +47,7 @@ export function createEventIngest(
   usage: Usage,
   news: EventNews,
 ): EventIngest {
-  const assignId = createEventIds();
+  const assignId = createRowIds();
   const flush = createEventFlush(db, pool);
   const commits = new GroupCommit<EventRow, EventRow>({
     async flush(submissions) {

@@ -7,8 +7,8 @@ import type { DeadLetterFilter } from "../../gen/pulsewire/ingestion/v1/dead_let
 import { ProcessingStatus } from "../../gen/pulsewire/ingestion/v1/event_pb.js";
 import type { IngestionService } from "../../gen/pulsewire/ingestion/v1/ingestion_service_pb.js";
 import { callerOf } from "../../rpc/caller.ts";
-import { rowToEvent } from "../stored-event.ts";
 import { batchesChannel } from "../news.ts";
+import { rowToEvent } from "../stored-event.ts";
 import {
   countDeadLetters,
   type DeadLetterQuery,
