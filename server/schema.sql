@@ -225,6 +225,29 @@ create policy tenant on event_keys as permissive for all
   with check (tenant_id = ( SELECT (NULLIF(current_setting('pulsewire.tenant_id'::text, true), ''::text))::uuid AS "nullif"));
 grant delete, insert, select on event_keys to pulsewire_app;
 
+create table event_keys_default partition of event_keys (
+  tenant_id uuid not null,
+  key uuid not null,
+  event_row uuid not null,
+  digest uuid,
+  constraint event_keys_default_pkey PRIMARY KEY (tenant_id, key)
+) DEFAULT;
+alter table event_keys_default enable row level security;
+alter table event_keys_default force row level security;
+create policy sweep on event_keys_default as permissive for all
+  using (current_setting('pulsewire.sweeping'::text, true) = 'on'::text);
+
+create table event_keys_hashed partition of event_keys (
+  tenant_id uuid not null,
+  key uuid not null,
+  event_row uuid not null,
+  digest uuid,
+  constraint event_keys_hashed_pkey PRIMARY KEY (tenant_id, key)
+) FOR VALUES FROM ('ff000000-0000-0000-0000-000000000000') TO (MAXVALUE);
+alter table event_keys_hashed enable row level security;
+alter table event_keys_hashed force row level security;
+create policy sweep on event_keys_hashed as permissive for all
+  using (current_setting('pulsewire.sweeping'::text, true) = 'on'::text);
 
 create table event_names (
   tenant_id uuid not null,
@@ -295,31 +318,6 @@ create policy tenant on event_rollups as permissive for all
   using (tenant_id = (NULLIF(current_setting('pulsewire.tenant_id'::text, true), ''::text))::uuid)
   with check (tenant_id = (NULLIF(current_setting('pulsewire.tenant_id'::text, true), ''::text))::uuid);
 grant delete, insert, select, update on event_rollups to pulsewire_app;
-
-create table event_keys_default partition of event_keys (
-  tenant_id uuid not null,
-  key uuid not null,
-  event_row uuid not null,
-  digest uuid,
-  constraint event_keys_default_pkey PRIMARY KEY (tenant_id, key)
-) DEFAULT;
-alter table event_keys_default enable row level security;
-alter table event_keys_default force row level security;
-create policy sweep on event_keys_default as permissive for all
-  using (current_setting('pulsewire.sweeping'::text, true) = 'on'::text);
-
-create table event_keys_hashed partition of event_keys (
-  tenant_id uuid not null,
-  key uuid not null,
-  event_row uuid not null,
-  digest uuid,
-  constraint event_keys_hashed_pkey PRIMARY KEY (tenant_id, key)
-) FOR VALUES FROM ('ff000000-0000-0000-0000-000000000000') TO (MAXVALUE);
-alter table event_keys_hashed enable row level security;
-alter table event_keys_hashed force row level security;
-create policy sweep on event_keys_hashed as permissive for all
-  using (current_setting('pulsewire.sweeping'::text, true) = 'on'::text);
-
 
 create table events (
   tenant_id uuid not null,
@@ -1136,11 +1134,7 @@ create policy worker_reads on webhooks as permissive for select
   using (current_setting('pulsewire.worker'::text, true) = 'on'::text);
 grant delete, insert, select, update on webhooks to pulsewire_app;
 
-
-CREATE OR REPLACE FUNCTION pulsewire.drop_event_partitions(until_day date)
-
 CREATE OR REPLACE FUNCTION pulsewire.drop_event_keys(before timestamp with time zone)
-
  RETURNS integer
  LANGUAGE plpgsql
  SECURITY DEFINER
@@ -1148,30 +1142,6 @@ CREATE OR REPLACE FUNCTION pulsewire.drop_event_keys(before timestamp with time 
  SET "TimeZone" TO 'UTC'
 AS $function$
     declare
-
-      child text;
-      dropped integer := 0;
-    begin
-      if until_day > current_date - 1 then
-        raise exception 'events younger than a day are not dropped' using errcode = 'invalid_parameter_value';
-      end if;
-      for child in
-        select relname from pg_inherits join pg_class on pg_class.oid = inhrelid
-        where inhparent = 'events'::regclass and relname ~ '^events_[0-9]{8}$'
-          and to_date(substr(relname, 8), 'YYYYMMDD') < until_day
-      loop
-        execute format('drop table %I', child);
-        dropped := dropped + 1;
-      end loop;
-      -- What no partition took. Forced row security would hide it even from the owner.
-      alter table events_default no force row level security;
-      delete from events_default where id < uuidv7_at(until_day);
-      alter table events_default force row level security;
-      return dropped;
-    end $function$
-;
-grant execute on function drop_event_partitions(date) to pulsewire_app;
-
       cutoff uuid := uuidv7_at(before);
       week text;
       dropped integer := 0;
@@ -1200,6 +1170,36 @@ grant execute on function drop_event_partitions(date) to pulsewire_app;
 ;
 grant execute on function drop_event_keys(timestamp with time zone) to pulsewire_app;
 
+CREATE OR REPLACE FUNCTION pulsewire.drop_event_partitions(until_day date)
+ RETURNS integer
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pulsewire', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+AS $function$
+    declare
+      child text;
+      dropped integer := 0;
+    begin
+      if until_day > current_date - 1 then
+        raise exception 'events younger than a day are not dropped' using errcode = 'invalid_parameter_value';
+      end if;
+      for child in
+        select relname from pg_inherits join pg_class on pg_class.oid = inhrelid
+        where inhparent = 'events'::regclass and relname ~ '^events_[0-9]{8}$'
+          and to_date(substr(relname, 8), 'YYYYMMDD') < until_day
+      loop
+        execute format('drop table %I', child);
+        dropped := dropped + 1;
+      end loop;
+      -- What no partition took. Forced row security would hide it even from the owner.
+      alter table events_default no force row level security;
+      delete from events_default where id < uuidv7_at(until_day);
+      alter table events_default force row level security;
+      return dropped;
+    end $function$
+;
+grant execute on function drop_event_partitions(date) to pulsewire_app;
 
 CREATE OR REPLACE FUNCTION pulsewire.ensure_partitions(parent text, from_day date, to_day date)
  RETURNS integer
