@@ -75,7 +75,8 @@ const allScopes = Object.values(Scope).filter(
     typeof scope === "number" && scope !== Scope.UNSPECIFIED && scope !== Scope.PLATFORM_ADMIN,
 );
 
-async function registerTenant(url: string, slug: string): Promise<TestTenant> {
+/** Registers a tenant as a user would. */
+export async function registerTenant(url: string, slug: string): Promise<TestTenant> {
   using session = grpcSession(url);
   const auth = createClient(AuthService, session.transport);
   const email = `owner@${slug}.example`;

@@ -16,8 +16,8 @@ import { createTenure, type Tenure } from "./tenure.ts";
 
 const leaseName = "functions";
 /** For how long the lease is taken, and how often it is renewed. What still runs when it is lost is fenced off. */
-const leaseMs = 15_000;
-const renewMs = 4_000;
+const leaseMs = 6_000;
+const renewMs = 1_500;
 const watchAgainMs = 1_000;
 
 /** Competes for the lease and, while it has it, reconciles, runs invocations, captures logs and clears away. */
