@@ -105,7 +105,6 @@ export const settingNames = [
   "PULSEWIRE_FUNCTIONS_LOG_BYTES",
   "PULSEWIRE_FUNCTIONS_LOG_BUFFER",
   "PULSEWIRE_FUNCTIONS_RETENTION",
-  "PULSEWIRE_ALLOW_PRIVATE_CALLBACKS",
   "PULSEWIRE_METRICS_TOKEN",
   "PULSEWIRE_KAFKA_BROKERS",
   "PULSEWIRE_KAFKA_TOPIC",
@@ -285,8 +284,6 @@ export interface FunctionsConfig {
   readonly logBufferBytes: number;
   /** How long invocations and deleted functions are kept, milliseconds. Default 30 days. */
   readonly retentionMs: number;
-  /** Whether callbacks may go to http and private addresses. Default: no. */
-  readonly allowPrivateCallbacks: boolean;
 }
 
 export interface WebhookSettings {
@@ -518,7 +515,6 @@ export function envToConfig(env: Settings): Config {
       logBytes: integer(env, "PULSEWIRE_FUNCTIONS_LOG_BYTES", 256 * megabyte, megabyte, 2 ** 50),
       logBufferBytes: integer(env, "PULSEWIRE_FUNCTIONS_LOG_BUFFER", 512 * megabyte, 16 * megabyte, 2 ** 40),
       retentionMs: integer(env, "PULSEWIRE_FUNCTIONS_RETENTION", 30 * 86_400, 1, 3_650 * 86_400) * 1_000,
-      allowPrivateCallbacks: oneOf(env, "PULSEWIRE_ALLOW_PRIVATE_CALLBACKS", ["on", "off"]) === "on",
     },
     metricsToken: metricsToken(env),
     webhooks: {

@@ -6,6 +6,7 @@ import type { AddressInfo } from "node:net";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type Client, createClient } from "@connectrpc/connect";
+import { Webhook } from "standardwebhooks";
 import { FunctionStatus } from "../../server/src/gen/pulsewire/functions/v1/function_pb.js";
 import { FunctionsService } from "../../server/src/gen/pulsewire/functions/v1/functions_service_pb.js";
 import { InvocationPhase } from "../../server/src/gen/pulsewire/functions/v1/invocation_pb.js";
@@ -42,7 +43,7 @@ function start(): Promise<ServerProcess> {
     ...settingsFor(database),
     PULSEWIRE_FUNCTIONS_RUNTIME: "docker",
     PULSEWIRE_DOCKER_HOST: engine.host,
-    PULSEWIRE_ALLOW_PRIVATE_CALLBACKS: "on",
+    PULSEWIRE_ALLOW_PRIVATE_WEBHOOKS: "on",
   });
 }
 
@@ -161,7 +162,7 @@ describe("on a real engine", () => {
     await withFunctions((fns) => fns.deleteFunction({ name: "limited" }));
   });
 
-  test("an invocation survives the death of the server, and tells its end where it was asked to", async () => {
+  test("an invocation survives the death of the server, and tells its end where it was asked to", async (t) => {
     const bodies: { body: string; headers: Record<string, unknown> }[] = [];
     const receiver = createServer((req, res) => {
       let body = "";
@@ -174,6 +175,7 @@ describe("on a real engine", () => {
       });
     }).listen(0, "127.0.0.1");
     await once(receiver, "listening");
+    t.after(() => receiver.close());
     const url = `http://127.0.0.1:${(receiver.address() as AddressInfo).port}/done`;
     const command = shell('sleep 3; cat "$PULSEWIRE_INPUT_FILE" > "$PULSEWIRE_RESULT_FILE"; echo done');
     await withFunctions((fns) => fns.createFunction({ name: "job", image: testImage, replicas: 0, command }));
@@ -199,18 +201,14 @@ describe("on a real engine", () => {
     assert.equal(ended.phase, InvocationPhase.SUCCEEDED, ended.reason);
     assert.deepEqual(ended.result?.kind, input.kind);
     assert.equal(ended.attempts.length, 1, "the container was found again");
-    assert.equal((await containersOf("job")).length, 0);
-    if (called.callbackSecret) {
-      await until("the callback", async () => bodies.length > 0);
-      const { Webhook } = await import("standardwebhooks");
-      const [told] = bodies;
-      const verified = new Webhook(called.callbackSecret).verify(
-        told?.body ?? "",
-        told?.headers as Record<string, string>,
-      );
-      assert.equal((verified as { id: string }).id, invocationId);
-    }
-    receiver.close();
+    await until("the end of its container", async () => (await containersOf("job")).length === 0);
+    await until("the callback", async () => bodies.length > 0);
+    const [told] = bodies;
+    const verified = new Webhook(called.callbackSecret).verify(
+      told?.body ?? "",
+      told?.headers as Record<string, string>,
+    );
+    assert.equal((verified as { id: string }).id, invocationId);
   });
 
   test(`a log of ${logLines} lines is followed while the server is killed twice: none missing, none twice`, async () => {

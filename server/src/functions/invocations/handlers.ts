@@ -1,4 +1,3 @@
-import { randomBytes } from "node:crypto";
 import { toJson } from "@bufbuild/protobuf";
 import { durationMs, timestampDate, ValueSchema } from "@bufbuild/protobuf/wkt";
 import type { HandlerContext, ServiceImpl } from "@connectrpc/connect";
@@ -9,16 +8,18 @@ import type { InvocationState } from "../../db/schema.ts";
 import { withTenant } from "../../db/tenant.ts";
 import { ErrorReason } from "../../gen/pulsewire/common/v1/error_reason_pb.js";
 import type { FunctionsService } from "../../gen/pulsewire/functions/v1/functions_service_pb.js";
-import { type InvocationCallback, InvocationPhase } from "../../gen/pulsewire/functions/v1/invocation_pb.js";
+import { InvocationPhase } from "../../gen/pulsewire/functions/v1/invocation_pb.js";
+import { allowedUrl, OutboundForbidden } from "../../net/allowed.ts";
 import { enterAudit } from "../../rpc/audit.ts";
 import { callerOf } from "../../rpc/caller.ts";
 import { failure, invalidField, notFound } from "../../rpc/errors.ts";
 import { emitWebhookEvent } from "../../webhooks/emit.ts";
+import { secretOr } from "../../webhooks/secret.ts";
 import { invocationChannel, invocationsChannel, tell } from "../channels.ts";
 import { pendingReason } from "../reasons.ts";
 import { retryRule } from "../spec.ts";
 import { findFunction } from "../store.ts";
-import { requireCallbackAddress } from "./callback-address.ts";
+import { callbackPurpose } from "../worker/callbacks.ts";
 import { invocationEventData, invocationMessage } from "./messages.ts";
 import * as store from "./store.ts";
 import { untilFinal } from "./wait.ts";
@@ -47,10 +48,10 @@ export function invocationHandlers(context: Context): Partial<ServiceImpl<typeof
       if (input !== undefined && Buffer.byteLength(input) > maxInputBytes) {
         throw invalidField("input", `has more than ${maxInputBytes} bytes of JSON`, "input.max_bytes");
       }
-      if (request.callback) requireCallbackAddress(request.callback.url, config.functions);
+      if (request.callback) requireAllowed(request.callback.url, config.webhooks.allowPrivate);
       const id = newResourceId();
-      const secret = request.callback && callbackSecret(request.callback);
-      const sealed = secret && (await keyring.seal(secret.value, `invocation callback ${id}`));
+      const secret = request.callback && secretOr(request.callback.secret);
+      const sealed = secret && (await keyring.seal(secret, callbackPurpose(id)));
       const made = await withTenant(db, tenantId, async (trx) => {
         const found = await findFunction(trx, tenantId, request.name, { lock: true });
         if (!found) throw notFound("function", request.name);
@@ -92,7 +93,7 @@ export function invocationHandlers(context: Context): Partial<ServiceImpl<typeof
       const details = waitMs > 0 ? await wait(tenantId, id, waitMs, call) : made;
       return {
         invocation: invocationMessage(details ?? made),
-        callbackSecret: secret?.isNew ? secret.value : "",
+        callbackSecret: request.callback?.secret ? "" : (secret ?? ""),
       };
     },
 
@@ -149,16 +150,17 @@ export function invocationHandlers(context: Context): Partial<ServiceImpl<typeof
   };
 }
 
-/** The secret that signs a callback: the caller's, or a new one, which is told once. */
-function callbackSecret({ secret }: InvocationCallback): { value: string; isNew: boolean } {
-  if (secret) {
-    const bytes = Buffer.from(secret.slice("whsec_".length), "base64").length;
-    if (bytes < 24 || bytes > 64) {
-      throw invalidField("callback.secret", "must be whsec_ and the Base64 of 24 to 64 bytes");
-    }
-    return { value: secret, isNew: false };
+/** Refuses an address that may never be reached, as far as it tells that itself. Throws INVALID_FIELD. */
+function requireAllowed(url: string, allowPrivate: boolean): void {
+  try {
+    allowedUrl(url, allowPrivate);
+  } catch (error) {
+    if (!(error instanceof OutboundForbidden)) throw error;
+    throw invalidField(
+      "callback.url",
+      `${error.message}; the operator may allow it with PULSEWIRE_ALLOW_PRIVATE_WEBHOOKS`,
+    );
   }
-  return { value: `whsec_${randomBytes(32).toString("base64")}`, isNew: true };
 }
 
 function requireQueueRoom(queued: bigint, limit: number): void {

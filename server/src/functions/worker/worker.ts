@@ -7,6 +7,7 @@ import { startLoop } from "../../jobs/loop.ts";
 import type { Worker } from "../../jobs/workers.ts";
 import { openRuntime } from "../runtime/open.ts";
 import type { Runtime } from "../runtime/runtime.ts";
+import { startCallbacks } from "./callbacks.ts";
 import { createCapture } from "./capture.ts";
 import { installationId } from "./installation.ts";
 import { startReconciler } from "./reconcile.ts";
@@ -84,12 +85,13 @@ async function serve(context: Context, tenure: Tenure): Promise<void> {
   const reconciler = startReconciler(context, runtime, tenure, capture);
   const runs = startRuns(context, runtime, tenure, capture);
   const sweep = startSweep(context, tenure);
+  const callbacks = startCallbacks(context, tenure);
   try {
     await watch(runtime, tenure, reconciler.changed, (err) =>
       logger.debug({ err, runtime: runtime.name }, "the runtime's events are cut off; connecting again"),
     );
   } finally {
-    await Promise.all([reconciler.close(), runs.close(), sweep.close()]);
+    await Promise.all([reconciler.close(), runs.close(), sweep.close(), callbacks.close()]);
     await capture.close();
     await runtime.close();
   }
