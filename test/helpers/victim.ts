@@ -304,7 +304,8 @@ const values: Record<string, Give> = {
   },
   metric_name: `${mark}_load`,
   function_name: `${mark}-function`,
-  function_names: `${mark}-function`,
+  // Only a filter of one's own, which says nothing of whether there is such a function.
+  function_names: own,
   filename: `${mark}.csv`,
   client_krn: `krn:${mark}:client:c1`,
   client_krns: `krn:${mark}:client:c1`,
