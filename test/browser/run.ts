@@ -14,7 +14,7 @@ const { status } = spawnSync(
     "--test",
     "--test-timeout=120000",
     ...process.argv.slice(2),
-    "test/browser/browser.test.ts",
+    "test/browser/*.test.ts",
   ],
   { cwd: path.join(import.meta.dirname, "../.."), stdio: "inherit" },
 );
