@@ -136,7 +136,7 @@ const wholeNumbers = new Set<ScalarType>([
 function scalarOf(type: ScalarType, value: string, name: string): JsonValue {
   if (type === ScalarType.STRING || type === ScalarType.BYTES) return value;
   if (type === ScalarType.BOOL) {
-    if (value === "true" || value === "") return true;
+    if (value === "true") return true;
     if (value === "false") return false;
     throw invalidField(name, `is '${clip(value)}'; it must be true or false`, "query.bool");
   }

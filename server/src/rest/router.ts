@@ -33,6 +33,8 @@ export function createRouter(bindings: readonly Binding[]): Router {
           if (binding.httpMethod === method) return { binding, variables };
           allow.add(binding.httpMethod);
         }
+        // A path that is known with its verb is not also a resource whose name holds a colon.
+        if (allow.size > 0) break;
       }
       return allow.size > 0 ? { allow: [...allow].sort() } : undefined;
     },

@@ -24,7 +24,10 @@ export function keywordsOf(rules: FieldRules | undefined): JsonObject {
       return defined({
         minLength: mayBeEmpty ? undefined : small(minLen ?? len),
         maxLength: small(maxLen ?? len),
-        pattern: orEmpty(pattern || (prefix && `^${prefix}`), mayBeEmpty),
+        pattern: orEmpty(
+          pattern || (prefix && `^${prefix}`) || (mayBeEmpty ? patterns[format ?? ""] : ""),
+          mayBeEmpty,
+        ),
         format: mayBeEmpty ? undefined : format,
         enum: words.length > 0 ? [...words] : undefined,
       });
@@ -78,6 +81,12 @@ const formats: Readonly<Record<string, string>> = {
   email: "email",
   uri: "uri",
   hostname: "hostname",
+};
+
+/** Formats that an empty value must be let past. */
+const patterns: Readonly<Record<string, string>> = {
+  uuid: "^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$",
+  email: "^[A-Za-z0-9._+-]{1,64}@[A-Za-z0-9-]{1,60}\\.[A-Za-z]{2,20}$",
 };
 
 const small = (value: bigint | undefined) =>
