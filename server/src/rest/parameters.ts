@@ -111,7 +111,6 @@ function leafOf(field: DescField, value: string, name: string): JsonValue {
 }
 
 function enumOf(field: DescField, value: string, name: string): JsonValue {
-  if (/^-?\d+$/.test(value)) return Number(value);
   const { values = [], sharedPrefix = "" } = field.enum ?? {};
   const upper = value.toUpperCase().replaceAll("-", "_");
   const word = values.find((each) => each.name === upper || each.name === sharedPrefix.toUpperCase() + upper);

@@ -7,7 +7,7 @@ import { type Dialect, methodKey, plainAnswer } from "../dialect.ts";
 import { dialectOf, dialects } from "../dialects/index.ts";
 import { formsOf } from "../stream-answer.ts";
 import type { Template } from "../template.ts";
-import { commentOf, nameOf, Schemas } from "./schema.ts";
+import { commentOf, isRequired, nameOf, Schemas } from "./schema.ts";
 
 /** Makes the document. `rules`: who may call what. */
 export function openApiDocument(
@@ -78,7 +78,9 @@ function operation(
     summary,
     description: comment,
     parameters: [...pathParameters(binding, dialect, schemas), ...queryParameters(binding, dialect, schemas)],
-    ...(body && { requestBody: { required: true, content: { "application/json": { schema: body } } } }),
+    ...(body && {
+      requestBody: { required: needsBody(binding), content: { "application/json": { schema: body } } },
+    }),
     responses: { ...answers(binding, dialect, schemas), ...errors(dialect) },
     security: [{ apiKey: [] }, { bearer: [] }, ...(open ? [{}] : [])],
   };
@@ -142,10 +144,18 @@ function bodySchema(
   schemas: Schemas,
 ): JsonObject | undefined {
   if (body === "") return undefined;
-  if (body !== "*") return schemas.message(fieldNamed(method, body).message as never, dialect.spelling);
+  const form = { ...dialect.spelling, sent: true };
+  if (body !== "*") return schemas.message(fieldNamed(method, body).message as never, form);
   const inPath = template.variables.map(({ field }) => fieldNamed(method, field));
-  if (inPath.length === 0) return schemas.message(method.input, dialect.spelling);
-  return schemas.messageWithout(method.input, dialect.spelling, inPath);
+  return inPath.length === 0
+    ? schemas.message(method.input, form)
+    : schemas.messageWithout(method.input, form, inPath);
+}
+
+/** Whether a call without a body would be refused. */
+function needsBody({ method, body, template }: Binding): boolean {
+  const elsewhere = new Set(template.variables.map(({ field }) => field));
+  return body !== "*" || method.input.fields.some((field) => isRequired(field) && !elsewhere.has(field.name));
 }
 
 function answers({ method }: Binding, dialect: Dialect, schemas: Schemas): JsonObject {

@@ -15,17 +15,23 @@ export function commentOf(name: string): string {
   return (comments as Record<string, string>)[name] ?? "";
 }
 
-/** The schemas that a document refers to; each message once for each spelling. */
+/**
+ * How a message is written: in the spelling of a dialect, and as it is answered or as it may be sent. What is sent may be looser:
+ * ProtoJSON takes null for a field that is not given, a number as a string, and an enum by its number.
+ */
+export interface Form extends Spelling {
+  readonly sent?: boolean;
+}
+
+/** The schemas that a document refers to; each message once for each form. */
 export class Schemas {
   readonly components: JsonObject = {};
 
   /** A reference to the schema of a message, which is added where it is missing. */
-  message(desc: DescMessage, spelling: Spelling): JsonObject {
+  message(desc: DescMessage, spelling: Form): JsonObject {
     const known = wellKnown[desc.typeName];
     if (known) return known;
-    const name =
-      componentName(desc.typeName) +
-      (spelling.names === "proto" ? "_snake" : spelling.int64 === "number" ? "_plain" : "");
+    const name = componentName(desc.typeName) + suffixOf(spelling);
     if (!(name in this.components)) {
       this.components[name] = {}; // ends recursion
       this.components[name] = this.#object(desc, spelling);
@@ -34,13 +40,13 @@ export class Schemas {
   }
 
   /** The schema of a message less some of its fields, which stand in the path. */
-  messageWithout(desc: DescMessage, spelling: Spelling, without: readonly DescField[]): JsonObject {
+  messageWithout(desc: DescMessage, spelling: Form, without: readonly DescField[]): JsonObject {
     const fields = desc.fields.filter((field) => !without.includes(field));
     return this.#object(desc, spelling, fields);
   }
 
   /** The schema of one field, with its rules and its comment. */
-  field(field: DescField, spelling: Spelling): JsonObject {
+  field(field: DescField, spelling: Form): JsonObject {
     const rules = keywordsOf(rulesOf(field));
     const description = commentOf(`${field.parent.typeName}.${field.name}`);
     const said = description === "" ? {} : { description };
@@ -61,14 +67,14 @@ export class Schemas {
     return { ...merge(this.#value(field, spelling), rules), ...said };
   }
 
-  #object(desc: DescMessage, spelling: Spelling, fields = desc.fields): JsonObject {
+  #object(desc: DescMessage, spelling: Form, fields = desc.fields): JsonObject {
     const required = fields.filter((field) => isRequired(field)).map((field) => nameOf(field, spelling));
     const description = commentOf(desc.typeName);
     return {
       type: "object",
       ...(description && { description }),
       properties: Object.fromEntries(
-        fields.map((field) => [nameOf(field, spelling), this.field(field, spelling)]),
+        fields.map((field) => [nameOf(field, spelling), this.#property(field, spelling)]),
       ),
       ...(required.length > 0 && { required }),
       // The systems whose clients call unchanged passed over what they did not know, and so do their dialects.
@@ -76,10 +82,24 @@ export class Schemas {
     };
   }
 
-  #value(field: DescField, spelling: Spelling): JsonObject {
+  #value(field: DescField, spelling: Form): JsonObject {
     if (field.message) return this.message(field.message, spelling);
     if (field.enum) return enumSchema(field.enum);
     return scalarSchema(field.scalar as ScalarType, spelling);
+  }
+
+  /** A field of what is sent, with what ProtoJSON takes besides. */
+  #property(field: DescField, spelling: Form): JsonObject {
+    const schema = this.field(field, spelling);
+    if (!spelling.sent || isRequired(field)) return schema;
+    const { description, ...value } = schema;
+    const besides: JsonObject[] = [{ type: "null" }];
+    const single = field.fieldKind === "scalar" || field.fieldKind === "enum";
+    if (single && value.type === "integer") besides.push({ type: "string", pattern: "^-?[0-9]+$" });
+    if (single && value.type === "number") besides.push({ type: "string" });
+    if (single && (field.enum || value.format === "int64" || value.format === "uint64"))
+      besides.push({ type: "integer" });
+    return { ...(description && { description }), anyOf: [value, ...besides] };
   }
 }
 
@@ -103,6 +123,11 @@ function requiresFormat(field: DescField): boolean {
   return format !== undefined || (typeof pattern === "string" && !new RegExp(pattern, "u").test(""));
 }
 
+function suffixOf({ names, int64, sent }: Form): string {
+  const spelled = names === "proto" ? "_snake" : int64 === "number" ? "_plain" : "";
+  return spelled + (sent ? "_sent" : "");
+}
+
 function merge(schema: JsonObject, keywords: JsonObject | undefined): JsonObject {
   return { ...schema, ...keywords };
 }
@@ -120,7 +145,7 @@ function enumSchema({ values, typeName }: DescEnum): JsonObject {
   };
 }
 
-function scalarSchema(type: ScalarType, { int64 }: Spelling): JsonObject {
+function scalarSchema(type: ScalarType, { int64 }: Form): JsonObject {
   switch (type) {
     case ScalarType.STRING:
       return { type: "string" };
