@@ -171,7 +171,16 @@ function normalize(body: JsonValue | undefined): unknown {
     )
     .replace(/evp_[\w-]+/g, "<key>")
     .replace(/issuer-\d+-[0-9a-f]+/g, "<issuer>")
+    .replace(/"lastUsedAddress":"[^"]*"|"lastUsedAt":"[^"]*",?/g, (found) =>
+      found.includes("At") ? "" : '"lastUsedAddress":""',
+    )
+    .replace(/("rate"|"lag"|"ingestionRate"):"?[\d.]+s?"?/g, '$1:"<made>"')
     .replace(/("calls"|"timestampsMs"|"expiresIn"|"expires_in"):(\[[\d,]+\]|"?\d+"?)/g, '$1:"<made>"')
     .replace(/[\d.]+ s\b/g, "<seconds>");
-  return JSON.parse(text);
+  const found = JSON.parse(text) as unknown;
+  const { deadLetters } = (found ?? {}) as { deadLetters?: unknown };
+  // Those of one batch were given up at the same moment.
+  if (Array.isArray(deadLetters))
+    deadLetters.sort((a, b) => (JSON.stringify(a) < JSON.stringify(b) ? -1 : 1));
+  return found;
 }
