@@ -28,6 +28,7 @@ import { openDatabase } from "./db/open.ts";
 import { ensurePartitions } from "./db/partitions.ts";
 import type { Database } from "./db/schema.ts";
 import { withLookup } from "./db/tenant.ts";
+import { registerFunctionMetrics } from "./functions/metrics.ts";
 import { sweepExpired } from "./idempotency/sweep.ts";
 import { Analytics } from "./ingestion/analytics/analytics.ts";
 import {
@@ -44,7 +45,9 @@ import { createSmtpTransport } from "./mail/smtp.ts";
 import { createActivity } from "./metrics/activity.ts";
 import { createUsage, type Usage } from "./metrics/usage/usage.ts";
 import { createSampleWriter, type SampleWriter } from "./metrics/write.ts";
+import { type CallMetrics, createCallMetrics } from "./ops/call-metrics.ts";
 import { createHealth, type Health } from "./ops/health.ts";
+import { createPrometheus, type Prometheus } from "./ops/prometheus.ts";
 import { createIntakeMonitor, type IntakeMonitor } from "./progress/intake/figures.ts";
 import { createProgressReports, type ProgressReports } from "./progress/reports.ts";
 import { createProgressFeeds, type ProgressFeeds } from "./progress/watch/feeds.ts";
@@ -98,6 +101,9 @@ export interface Context {
   /** What was taken in from Kafka and SQS by this process. */
   readonly progressIntake: IntakeMonitor;
   readonly health: Health;
+  /** Series for `/metrics`. */
+  readonly prometheus: Prometheus;
+  readonly callMetrics: CallMetrics;
   /** Who callers without credentials are, in methods that are open in the public tenant. */
   publicCaller(): Caller | undefined;
   /** Looks the public tenant up; to be called again when it may have been made. */
@@ -188,6 +194,8 @@ export async function createContext(config: Config, logger: Logger): Promise<Con
     ? await createRedisAnswers(config.redisUrl, logger, analyticsTtlMs)
     : createLocalAnswers(analyticsTtlMs);
   built.defer(analyticsAnswers.close);
+  const prometheus = createPrometheus(config, logger);
+  registerFunctionMetrics(prometheus.registry, db);
   let publicCaller: Caller | undefined;
   const context = {
     config,
@@ -225,6 +233,8 @@ export async function createContext(config: Config, logger: Logger): Promise<Con
     analytics: new Analytics(db, analyticsCacheBytes),
     analyticsAnswers,
     progressIntake: createIntakeMonitor(),
+    prometheus,
+    callMetrics: createCallMetrics(prometheus.registry),
     health: createHealth([
       { name: "postgres", critical: true, check: () => sql`select 1`.execute(db).then(() => "up") },
       { name: "bus", critical: false, check: async () => (bus.connected ? "up" : "degraded") },

@@ -16,6 +16,7 @@ import type { Peer } from "./listener/lean/path.ts";
 import { createListener, type ListenerAddress } from "./listener/port.ts";
 import { countCallsInterceptor } from "./metrics/usage/usage.ts";
 import { readWireRequest } from "./metrics/wire-samples.ts";
+import { callMetricsInterceptor, countedByRestKey } from "./ops/call-metrics.ts";
 import { answerNotFound } from "./ops/not-found.ts";
 import { createCalls } from "./rest/calls.ts";
 import { createDocs } from "./rest/docs.ts";
@@ -53,6 +54,7 @@ export function interceptorsOf(context: Context): Interceptor[] {
   const audited = auditKinds(contractServices);
   return [
     traceInterceptor,
+    callMetricsInterceptor(context.callMetrics),
     logInterceptor(logger),
     errorsInterceptor(logger),
     limitAddressInterceptor(rateWindows, methodsLimitedByAddress(rules), config.limits.authCallsPerMinute),
@@ -69,7 +71,7 @@ export function interceptorsOf(context: Context): Interceptor[] {
 
 /** Puts the listener on top of a context, which it closes in the end. */
 export function createServer(context: Context): Server {
-  const { config, logger, health, shutdown } = context;
+  const { config, logger, health, shutdown, prometheus, callMetrics } = context;
   const limits = { readMaxBytes: config.limits.maxMessageBytes };
   const clientAddress = createClientAddress(config);
   const answerJwks = jwksHandler(context.signingKeys, config.auth.signingKeyLeadMs);
@@ -85,11 +87,12 @@ export function createServer(context: Context): Server {
     contextValues(req) {
       const values = createContextValues();
       prepare(values, req);
-      return values;
+      return values.set(countedByRestKey, true);
     },
     registry,
     maxBodyBytes: limits.readMaxBytes,
     logger,
+    observe: callMetrics.observe,
   });
   const answerDocs = createDocs(() => openApiDocument(contractServices, accessTable(contractServices)));
   const { handler, lean } = createRpcHandler({
@@ -111,6 +114,7 @@ export function createServer(context: Context): Server {
     fallback(req, res) {
       if (
         health.answerHealth(req, res) ||
+        prometheus.answerMetrics(req, res) ||
         answerJwks(req, res) ||
         answerRest(req, res) ||
         answerDocs(req, res)

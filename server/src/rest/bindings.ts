@@ -11,6 +11,8 @@ export interface Binding {
   readonly method: DescMethod;
   readonly httpMethod: HttpMethod;
   readonly template: Template;
+  /** The path as the contract has it, such as `/v1/functions/{name}`. */
+  readonly path: string;
   /** `*`: the body is the request; a field's name: the body is that field; empty: there is no body. */
   readonly body: string;
   /** The field of the answer that is sent alone; empty: the answer. */
@@ -38,6 +40,7 @@ function bindingOf(method: DescMethod, { pattern, body, responseBody }: HttpRule
     method,
     httpMethod: pattern.case.toUpperCase() as HttpMethod,
     template: parseTemplate(pattern.value),
+    path: pattern.value,
     body,
     responseBody,
   };

@@ -25,6 +25,8 @@ export interface RestOptions {
   readonly registry: Registry;
   readonly maxBodyBytes: number;
   readonly logger: Logger;
+  /** Counts a call that has ended. */
+  observe(method: string, endpoint: string, status: number, seconds: number): void;
 }
 
 /** Makes the handler: false for a path that is no REST path. Throws where two methods share a path. */
@@ -59,6 +61,11 @@ export function createRestHandler(options: RestOptions): (req: HttpRequest, res:
       }
       return true;
     }
+    const started = performance.now();
+    const endpoint = found.binding.path;
+    res.on("close", () =>
+      options.observe(req.method ?? "", endpoint, res.statusCode, (performance.now() - started) / 1_000),
+    );
     answer(options, req, res, found.binding, found.variables, path, new URLSearchParams(search)).catch(
       (error: unknown) => {
         logger.error({ err: error, path }, "a REST call ended without an answer");
