@@ -8,7 +8,7 @@ import type { Round } from "./workload.ts";
 /** The load generator, in a process of its own. */
 export interface LoadProcess extends AsyncDisposable {
   /** Runs one command. `before` is called when everything is open, `after` when the last answer has come. */
-  run(command: LoadCommand, before?: () => void, after?: () => void): Promise<Round>;
+  run(command: LoadCommand, before?: () => void | Promise<void>, after?: () => void): Promise<Round>;
 }
 
 export function startLoadProcess(): LoadProcess {
@@ -19,7 +19,7 @@ export function startLoadProcess(): LoadProcess {
       child.send(command);
       const opened = await nextAnswer(child);
       if (!("ready" in opened)) throw unexpected(opened);
-      before?.();
+      await before?.();
       child.send("go");
       const answer = await nextAnswer(child);
       if (!("round" in answer)) throw unexpected(answer);

@@ -6,6 +6,7 @@ import { batchWorkload, singleWorkload } from "./grpc-calls.ts";
 import { jsonWorkload } from "./json-calls.ts";
 import { type RpcCallOptions, rpcGrpcWorkload, rpcJsonWorkload } from "./rpc-calls.ts";
 import { type SampleLoad, sampleWorkload } from "./sample-calls.ts";
+import { type WatchOptions, watchWorkload } from "./watch-calls.ts";
 import { type Round, runRound, type Workload } from "./workload.ts";
 
 /** What to run. */
@@ -34,6 +35,7 @@ export type LoadCommand = { readonly seconds: number } & (
   | ({ readonly kind: "check" } & CheckOptions)
   | ({ readonly kind: "rpc-grpc" | "rpc-json" } & RpcCallOptions)
   | ({ readonly kind: "samples" } & SampleLoad)
+  | ({ readonly kind: "watch" } & WatchOptions)
   | { readonly kind: "json"; readonly url: string; readonly apiKey: string; readonly callers: number }
 );
 
@@ -55,6 +57,8 @@ function open(command: LoadCommand): Promise<Workload> {
       return rpcJsonWorkload(command);
     case "samples":
       return sampleWorkload(command);
+    case "watch":
+      return watchWorkload(command);
     case "json":
       return jsonWorkload(command.url, command.apiKey, command.callers);
   }

@@ -1,6 +1,7 @@
 /**
- * A server of the bench of RPC, as a process of its own: `node rpc-server.ts <kind>`. All do the same nothing: they read a
- * GetProgressRequest and answer with an empty GetProgressResponse. Ours does it behind all interceptors of the service.
+ * A server of the benches of RPC, as a process of its own: `node rpc-server.ts <kind>`. All do the same nothing: they read a
+ * GetProgressRequest and answer with an empty GetProgressResponse, and push the same messages to all who watch progress.
+ * Ours does it behind all interceptors of the service.
  */
 import { once } from "node:events";
 import { mkdtempSync } from "node:fs";
@@ -9,7 +10,7 @@ import { createServer as createHttp2 } from "node:http2";
 import type { AddressInfo, Server } from "node:net";
 import { tmpdir } from "node:os";
 import path from "node:path";
-import { create, createRegistry, fromBinary, toBinary } from "@bufbuild/protobuf";
+import { create, createRegistry, fromBinary, toBinary, toJsonString } from "@bufbuild/protobuf";
 import type { ConnectRouter } from "@connectrpc/connect";
 import { connectNodeAdapter } from "@connectrpc/connect-node";
 import * as grpc from "@grpc/grpc-js";
@@ -21,13 +22,16 @@ import { prepareDemo } from "../../server/src/demo.ts";
 import type {
   GetProgressRequest,
   GetProgressResponse,
+  WatchProgressResponse,
 } from "../../server/src/gen/pulsewire/progress/v1/progress_pb.js";
 import { ProgressService } from "../../server/src/gen/pulsewire/progress/v1/progress_service_pb.js";
 import { createRpcHandler } from "../../server/src/listener/handler.ts";
 import { createListener } from "../../server/src/listener/port.ts";
 import { clientAddressKey, createClientAddress } from "../../server/src/rpc/client-address.ts";
 import { explainProtocolError } from "../../server/src/rpc/errors.ts";
+import { PushStream } from "../../server/src/rpc/push-stream.ts";
 import { interceptorsOf } from "../../server/src/server.ts";
+import { type WatchCommand, Watchers } from "./watchers.ts";
 
 /** What the process tells its parent once it serves. */
 export interface RpcServerReady {
@@ -41,10 +45,49 @@ const kinds: Record<string, () => Promise<RpcServerReady>> = {
   "connect-node-h1": () => listen(createHttp1(connectNodeAdapter({ routes }))),
   "grpc-js": grpcJs,
   fastify,
+  sse,
 };
 
-function routes(router: ConnectRouter): void {
-  router.rpc(ProgressService.method.getProgress, () => ({}));
+const { getProgress, watchProgress } = ProgressService.method;
+const watchers = new Watchers();
+
+/** The handlers; a stream that is read as an iterable ends by itself when its reader has gone. */
+function routes(router: ConnectRouter, endsItself = true): void {
+  router.rpc(getProgress, () => ({}));
+  // For connect-node it is an async iterable, and the head of its answer waits for a first message.
+  const first = create(watchProgress.output, { snapshotComplete: true });
+  router.rpc(
+    watchProgress,
+    (_, context) =>
+      new PushStream<WatchProgressResponse>((sink) => {
+        sink.write(first);
+        if (endsItself) context.signal.addEventListener("abort", () => sink.end());
+        return watchers.add(sink);
+      }),
+  );
+}
+
+/** What a browser would be given without any framework: server-sent events over HTTP/1.1. */
+function sse(): Promise<RpcServerReady> {
+  let last: WatchProgressResponse | undefined;
+  let event = "";
+  const server = createHttp1((req, res) => {
+    res.writeHead(200, { "content-type": "text/event-stream" });
+    res.flushHeaders();
+    const leave = watchers.add({
+      write(message) {
+        if (message !== last) {
+          last = message;
+          event = `data: ${toJsonString(watchProgress.output, message)}\n\n`;
+        }
+        return res.write(event);
+      },
+      onDrain: (listener) => res.once("drain", listener),
+    });
+    req.resume();
+    res.on("close", leave);
+  });
+  return listen(server);
 }
 
 async function ours(): Promise<RpcServerReady> {
@@ -55,7 +98,7 @@ async function ours(): Promise<RpcServerReady> {
   const clientAddress = createClientAddress(config);
   const limits = { readMaxBytes: config.limits.maxMessageBytes };
   const { handler, lean } = createRpcHandler({
-    routes,
+    routes: (router) => routes(router, false),
     interceptors: interceptorsOf(context),
     prepare: (values, peer) => void values.set(clientAddressKey, clientAddress(peer)),
     shutdownSignal: context.shutdown.signal,
@@ -82,7 +125,7 @@ async function ours(): Promise<RpcServerReady> {
 
 async function grpcJs(): Promise<RpcServerReady> {
   const server = new grpc.Server();
-  const { input, output } = ProgressService.method.getProgress;
+  const { input, output } = getProgress;
   const definition: grpc.MethodDefinition<GetProgressRequest, GetProgressResponse> = {
     path: `/${ProgressService.typeName}/GetProgress`,
     requestStream: false,
@@ -131,5 +174,7 @@ async function listen(server: Server): Promise<RpcServerReady> {
 
 const kind = kinds[process.argv[2] ?? ""];
 if (!kind) throw new Error(`unknown kind of server: ${process.argv[2]}`);
-process.on("disconnect", () => setTimeout(() => process.exit(), 5_000).unref());
+process.on("message", (command: WatchCommand) => void watchers.obey(command));
+// Ours has a database to stop first.
+if (kind !== ours) process.on("disconnect", () => process.exit());
 process.send?.(await kind());

@@ -2,60 +2,20 @@
  * The front door: a call that does nothing, ours with API key and validation against others with neither.
  * node test/bench/rpc.ts [--seconds n] [--rounds n] [--profile]
  */
-import { fork } from "node:child_process";
-import { once } from "node:events";
-import path from "node:path";
 import { parseArgs } from "node:util";
 import { create, toBinary, toJsonString } from "@bufbuild/protobuf";
 import { ProgressService } from "../../server/src/gen/pulsewire/progress/v1/progress_service_pb.js";
 import { statOf } from "../faults/processes.ts";
-import { endWithThisProcess } from "../helpers/server-process.ts";
 import type { LoadCommand } from "./load.ts";
 import { startLoadProcess } from "./load-process.ts";
 import { connectProfiler, printSummary, profilableOptions, summarize } from "./profile.ts";
 import { type BenchResult, printResult, show, spreadOf } from "./report.ts";
-import type { RpcServerReady } from "./rpc-server.ts";
+import { type RpcServer, startRpcServer } from "./rpc-process.ts";
 
 export interface RpcBenchOptions {
   readonly seconds: number;
   readonly rounds: number;
   readonly profile?: boolean;
-}
-
-interface RpcServer extends RpcServerReady, AsyncDisposable {
-  readonly pid: number;
-  readonly notices: readonly string[];
-}
-
-/** Starts one kind of server. */
-export async function startRpcServer(kind: string, nodeOptions: readonly string[] = []): Promise<RpcServer> {
-  const child = fork(path.join(import.meta.dirname, "rpc-server.ts"), [kind], {
-    execArgv: [...nodeOptions],
-    stdio: ["ignore", "inherit", "pipe", "ipc"],
-  });
-  endWithThisProcess(child);
-  const notices: string[] = [];
-  let said = "";
-  child.stderr?.on("data", (text) => {
-    said += text;
-    notices.push(...String(text).split("\n"));
-  });
-  const ended = once(child, "exit").then(() => {
-    throw new Error(`the server ${kind} ended: ${said}`);
-  });
-  ended.catch(() => {});
-  const [ready] = (await Promise.race([once(child, "message"), ended])) as [RpcServerReady];
-  return {
-    ...ready,
-    pid: child.pid as number,
-    notices,
-    async [Symbol.asyncDispose]() {
-      if (child.exitCode !== null || child.signalCode !== null) return;
-      const exited = once(child, "exit");
-      child.disconnect();
-      await exited;
-    },
-  };
 }
 
 const callers = 64;

@@ -113,6 +113,11 @@ class OpenStream {
     return this.#call.signal;
   }
 
+  /** Whether the call itself ends what is pushed when the client leaves. */
+  get isLean(): boolean {
+    return this.#call instanceof Call;
+  }
+
   /** Waits for what the handler does next, until it is cut off. */
   step<T>(work: Promise<T>): Promise<T> {
     return new Promise((resolve, reject) => {
@@ -155,6 +160,8 @@ function guardPushed<T>(messages: PushStream<T>, stream: OpenStream): PushStream
       onDrain: (listener) => sink.onDrain(listener),
     };
     stream.onCut((error) => guarded.end(error));
+    // Read as an iterable, it would wait for its next message for ever: nobody can return from what has not come.
+    if (!stream.isLean) stream.signal.addEventListener("abort", () => guarded.end(stream.signal.reason));
     const stop = messages.start(guarded);
     return () => {
       stream.close();
