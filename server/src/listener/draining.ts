@@ -1,6 +1,6 @@
 import { Code, ConnectError, type Interceptor } from "@connectrpc/connect";
 import { ErrorInfoSchema, RetryInfoSchema } from "../gen/google/rpc/error_details_pb.js";
-import { PushStream, type Sink } from "../rpc/push-stream.ts";
+import { PushStream } from "../rpc/push-stream.ts";
 import { amended } from "../rpc/stream.ts";
 import { Call } from "./lean/call.ts";
 
@@ -53,7 +53,10 @@ export function endStreamsOnShutdown(shutdown: AbortSignal): Interceptor {
       const guarded = call instanceof Call ? req : amended(req, { signal: stream.signal });
       const res = await stream.step(next(guarded));
       if (!res.stream) return res;
-      if (res.message instanceof PushStream) return { ...res, message: guardPushed(res.message, stream) };
+      if (res.message instanceof PushStream) {
+        guardPushed(res.message, stream);
+        return res;
+      }
       // A client that only sends has its whole answer when it gets a message.
       const endsInError = req.method.methodKind !== "client_streaming";
       return { ...res, message: guard(res.message, stream, endsInError) };
@@ -149,25 +152,11 @@ class OpenStream {
 }
 
 /** The same for a stream whose messages are pushed. */
-function guardPushed<T>(messages: PushStream<T>, stream: OpenStream): PushStream<T> {
-  return new PushStream<T>((sink) => {
-    const guarded: Sink<T> = {
-      write: (message) => sink.write(message),
-      end(error) {
-        stream.close();
-        sink.end(stream.error ?? error);
-      },
-      onDrain: (listener) => sink.onDrain(listener),
-    };
-    stream.onCut((error) => guarded.end(error));
-    // Read as an iterable, it would wait for its next message for ever: nobody can return from what has not come.
-    if (!stream.isLean) stream.signal.addEventListener("abort", () => guarded.end(stream.signal.reason));
-    const stop = messages.start(guarded);
-    return () => {
-      stream.close();
-      stop();
-    };
-  });
+function guardPushed<T>(messages: PushStream<T>, stream: OpenStream): void {
+  messages.tapped({ onFinish: (error) => stream.error ?? error, onEnd: () => stream.close() });
+  stream.onCut((error) => messages.end(error));
+  // Read as an iterable, it would wait for its next message for ever: nobody can return from what has not come.
+  if (!stream.isLean) stream.signal.addEventListener("abort", () => messages.end(stream.signal.reason));
 }
 
 /** Passes messages on; what ends after the shutdown ends with its error. */

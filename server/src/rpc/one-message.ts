@@ -6,16 +6,16 @@ import type { StreamHooks } from "./stream.ts";
  */
 export class OneMessage<T> implements AsyncIterable<T> {
   readonly #message: T;
-  readonly #hooks: readonly StreamHooks<T>[];
+  readonly #hooks: StreamHooks<T>[] = [];
 
-  constructor(message: T, hooks: readonly StreamHooks<T>[] = []) {
+  constructor(message: T) {
     this.#message = message;
-    this.#hooks = hooks;
   }
 
-  /** The message, with hooks that see it when it is taken. */
-  tapped(hooks: StreamHooks<T>): OneMessage<T> {
-    return new OneMessage(this.#message, [...this.#hooks, hooks]);
+  /** Adds hooks that see the message when it is taken. */
+  tapped(hooks: StreamHooks<T>): this {
+    this.#hooks.push(hooks);
+    return this;
   }
 
   /** Gives the message to whoever handles it. */

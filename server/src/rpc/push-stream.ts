@@ -19,24 +19,29 @@ export interface Sink<T> {
 export type StartPushing<T> = (sink: Sink<T>) => () => void;
 
 /**
- * A stream of pushed messages. The lean path of the listener calls `start`; for everything else it is an async iterable,
- * which holds at most `highWater` messages for a reader that is behind.
+ * A stream of pushed messages, for one call. The lean path of the listener calls `start`; for everything else it is an async
+ * iterable, which holds at most `highWater` messages for a reader that is behind.
  */
 export class PushStream<T> implements AsyncIterable<T> {
   readonly #push: StartPushing<T>;
   readonly #highWater: number;
-  readonly #hooks: readonly StreamHooks<T>[];
+  #hooks: StreamHooks<T>[] | undefined;
+  #sink: Sink<T> | undefined;
 
-  constructor(start: StartPushing<T>, highWater = 16, hooks: readonly StreamHooks<T>[] = []) {
+  constructor(start: StartPushing<T>, highWater = 16) {
     this.#push = start;
     this.#highWater = highWater;
-    this.#hooks = hooks;
   }
 
-  /** Pushes into a sink until what is returned is called. */
+  /** Pushes into a sink until what is returned is called. Only once: another call has a stream of its own. */
   start(sink: Sink<T>): () => void {
-    if (this.#hooks.length === 0) return this.#push(sink);
+    if (this.#sink) throw new Error("a pushed stream belongs to one call");
+    if (!this.#hooks) {
+      this.#sink = sink;
+      return this.#push(sink);
+    }
     const hooked = new HookedSink(sink, this.#hooks);
+    this.#sink = hooked;
     const stop = this.#push(hooked);
     return () => {
       hooked.over();
@@ -44,9 +49,16 @@ export class PushStream<T> implements AsyncIterable<T> {
     };
   }
 
-  /** The same stream with its messages passed through `onMessage` and its end through `onEnd`; for interceptors. */
-  tapped(hooks: StreamHooks<T>): PushStream<T> {
-    return new PushStream<T>(this.#push, this.#highWater, [...this.#hooks, hooks]);
+  /** Ends the stream from without, once it has started. */
+  end(error?: unknown): void {
+    this.#sink?.end(error);
+  }
+
+  /** Passes the messages through `onMessage` and the end through the other hooks; for interceptors. */
+  tapped(hooks: StreamHooks<T>): this {
+    this.#hooks ??= [];
+    this.#hooks.push(hooks);
+    return this;
   }
 
   async *[Symbol.asyncIterator](): AsyncGenerator<T> {
@@ -122,6 +134,7 @@ class HookedSink<T> implements Sink<T> {
     this.#isOver = true;
     let shown = error;
     for (const hooks of this.#hooks) {
+      if (hooks.onFinish) shown = hooks.onFinish(shown);
       if (shown !== undefined && hooks.onError) shown = hooks.onError(shown);
       hooks.onEnd?.(shown);
     }

@@ -1,3 +1,4 @@
+import { Call } from "../listener/lean/call.ts";
 import { OneMessage } from "./one-message.ts";
 import { PushStream } from "./push-stream.ts";
 
@@ -8,6 +9,8 @@ export interface StreamHooks<T> {
   onError?: (error: unknown) => unknown;
   /** Called once when the stream is over, however it ended. */
   onEnd?: (error?: unknown) => void;
+  /** Pushed streams only: decides what the stream ends with; undefined: well. */
+  onFinish?: (error: unknown) => unknown;
 }
 
 /** Wraps a stream of messages; ends the source when the reader stops early. A pushed stream remains one. */
@@ -17,10 +20,10 @@ export function wrapStream<T>(source: AsyncIterable<T>, hooks: StreamHooks<T>): 
     : wrapIterable(source, hooks);
 }
 
-/** The request with another part in place of its own, for the next interceptor. */
+/** The request with other parts in place of its own, for the next interceptor. */
 export function amended<R extends object>(req: R, parts: Partial<R>): R {
-  // The requests of the lean path make most of their parts only when they are asked for: a copy would lack them.
-  return Object.assign(Object.create(req), parts);
+  // Those of the lean path make most of their parts only when they are asked for: a copy would lack them.
+  return req instanceof Call ? Object.assign(req, parts) : { ...req, ...parts };
 }
 
 async function* wrapIterable<T>(source: AsyncIterable<T>, hooks: StreamHooks<T>): AsyncGenerator<T> {

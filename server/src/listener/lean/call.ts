@@ -20,9 +20,7 @@ export interface CallRequest {
 /**
  * A call on the lean path: the request that interceptors see and the context that the handler gets, in one object. What
  * few calls need, such as the signal, is made when it is asked for.
- *
- * Whoever replaces a part of the request makes an object with this one as its prototype, as `amended` does, for a copy
- * of its own fields alone would lack the others.
+ * Whoever replaces a part of it does so with `amended`, for a copy of its own fields alone would lack the others.
  */
 export abstract class Call implements HandlerContext {
   readonly format: Format;
@@ -35,8 +33,6 @@ export abstract class Call implements HandlerContext {
   message: Message | AsyncIterable<Message>;
   readonly fields: IncomingHttpHeaders;
   protected readonly leanMethod: LeanMethod;
-  /** What is made on demand is made once, also where it is asked for by an amended request. */
-  private readonly origin: Call = this;
   private readonly deadlineMs: number | undefined;
   private requestFields: RequestFields | undefined;
   private answerHeader: AnswerFields | undefined;
@@ -68,22 +64,19 @@ export abstract class Call implements HandlerContext {
     return this.contextValues;
   }
   get header(): RequestFields {
-    const { origin } = this;
-    origin.requestFields ??= new RequestFields(this.fields);
-    return origin.requestFields;
+    this.requestFields ??= new RequestFields(this.fields);
+    return this.requestFields;
   }
   get requestHeader(): RequestFields {
     return this.header;
   }
   get responseHeader(): AnswerFields {
-    const { origin } = this;
-    origin.answerHeader ??= this.beginHeader();
-    return origin.answerHeader;
+    this.answerHeader ??= this.beginHeader();
+    return this.answerHeader;
   }
   get responseTrailer(): AnswerFields {
-    const { origin } = this;
-    origin.answerTrailer ??= new AnswerFields();
-    return origin.answerTrailer;
+    this.answerTrailer ??= new AnswerFields();
+    return this.answerTrailer;
   }
   get url(): string {
     const authority = this.fields[":authority"] ?? this.fields.host;
@@ -96,16 +89,15 @@ export abstract class Call implements HandlerContext {
 
   /** Aborted when the deadline is over, the caller gone or the call answered. */
   get signal(): AbortSignal {
-    const { origin } = this;
-    if (origin.controller) return origin.controller.signal;
+    if (this.controller) return this.controller.signal;
     const controller = new AbortController();
-    origin.controller = controller;
-    if (origin.over) controller.abort(origin.over.reason);
+    this.controller = controller;
+    if (this.over) controller.abort(this.over.reason);
     else {
       const leftMs = this.timeoutMs();
       if (leftMs !== undefined && leftMs <= 0) controller.abort(timedOut());
       else if (leftMs !== undefined) {
-        origin.deadline = setTimeout((call: Call) => call.expire(), leftMs, origin);
+        this.deadline = setTimeout((call: Call) => call.expire(), leftMs, this);
       }
     }
     return controller.signal;
@@ -118,11 +110,10 @@ export abstract class Call implements HandlerContext {
 
   /** Tells whoever has asked for the signal; the first reason stays. */
   abort(reason?: unknown): void {
-    const { origin } = this;
-    if (origin.over) return;
-    origin.over = { reason };
-    if (origin.deadline) clearTimeout(origin.deadline);
-    origin.controller?.abort(reason);
+    if (this.over) return;
+    this.over = { reason };
+    if (this.deadline) clearTimeout(this.deadline);
+    this.controller?.abort(reason);
   }
 
   /** Whether the request came over TLS. */
