@@ -1,3 +1,113 @@
+create table alert_changes (
+  tenant_id uuid not null,
+  sequence bigint not null,
+  alert_id uuid not null,
+  store_id uuid not null,
+  at timestamp with time zone not null,
+  from_state text not null,
+  to_state text not null,
+  value double precision,
+  body json not null,
+  constraint alert_changes_pkey PRIMARY KEY (tenant_id, sequence),
+  constraint alert_changes_tenant_id_alert_id_fkey FOREIGN KEY (tenant_id, alert_id) REFERENCES alerts(tenant_id, id) ON DELETE CASCADE
+);
+CREATE INDEX alert_changes_alert ON pulsewire.alert_changes USING btree (tenant_id, alert_id, sequence);
+alter table alert_changes enable row level security;
+alter table alert_changes force row level security;
+create policy tenant on alert_changes as permissive for all
+  using (tenant_id = (NULLIF(current_setting('pulsewire.tenant_id'::text, true), ''::text))::uuid)
+  with check (tenant_id = (NULLIF(current_setting('pulsewire.tenant_id'::text, true), ''::text))::uuid);
+grant delete, insert, select on alert_changes to pulsewire_app;
+
+create table alert_evaluations (
+  tenant_id uuid not null,
+  sequence bigint not null default 0,
+  removed_sequence bigint not null default 0,
+  revision bigint not null default 0,
+  evaluated_until timestamp with time zone not null default now(),
+  due_at timestamp with time zone,
+  constraint alert_evaluations_pkey PRIMARY KEY (tenant_id),
+  constraint alert_evaluations_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES tenants(id)
+);
+CREATE INDEX alert_evaluations_due ON pulsewire.alert_evaluations USING btree (tenant_id, due_at) WHERE (due_at IS NOT NULL);
+alter table alert_evaluations enable row level security;
+alter table alert_evaluations force row level security;
+create policy tenant on alert_evaluations as permissive for all
+  using (tenant_id = (NULLIF(current_setting('pulsewire.tenant_id'::text, true), ''::text))::uuid)
+  with check (tenant_id = (NULLIF(current_setting('pulsewire.tenant_id'::text, true), ''::text))::uuid);
+create policy worker_changes on alert_evaluations as permissive for update
+  using (current_setting('pulsewire.worker'::text, true) = 'on'::text)
+  with check (current_setting('pulsewire.worker'::text, true) = 'on'::text);
+create policy worker_deletes on alert_evaluations as permissive for delete
+  using (current_setting('pulsewire.worker'::text, true) = 'on'::text);
+create policy worker_reads on alert_evaluations as permissive for select
+  using (current_setting('pulsewire.worker'::text, true) = 'on'::text);
+grant insert, select, update on alert_evaluations to pulsewire_app;
+
+create table alert_rules (
+  tenant_id uuid not null,
+  id uuid not null,
+  name text not null,
+  store_id uuid,
+  metric_name text not null,
+  disabled boolean not null default false,
+  spec json not null,
+  created_at timestamp with time zone not null default now(),
+  updated_at timestamp with time zone not null default now(),
+  constraint alert_rules_pkey PRIMARY KEY (tenant_id, id),
+  constraint alert_rules_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES tenants(id),
+  constraint alert_rules_tenant_id_name_key UNIQUE (tenant_id, name),
+  constraint alert_rules_tenant_id_store_id_fkey FOREIGN KEY (tenant_id, store_id) REFERENCES stores(tenant_id, id) ON DELETE CASCADE
+);
+CREATE INDEX alert_rules_store ON pulsewire.alert_rules USING btree (tenant_id, store_id);
+alter table alert_rules enable row level security;
+alter table alert_rules force row level security;
+create policy tenant on alert_rules as permissive for all
+  using (tenant_id = (NULLIF(current_setting('pulsewire.tenant_id'::text, true), ''::text))::uuid)
+  with check (tenant_id = (NULLIF(current_setting('pulsewire.tenant_id'::text, true), ''::text))::uuid);
+grant delete, insert, select, update on alert_rules to pulsewire_app;
+
+create table alerts (
+  tenant_id uuid not null,
+  id uuid not null,
+  rule_id uuid not null,
+  rule_name text not null,
+  store_id uuid not null,
+  subject_id uuid not null,
+  metric_name text not null,
+  labels jsonb not null,
+  severity smallint not null,
+  state text not null,
+  message text not null,
+  value double precision,
+  started_at timestamp with time zone not null,
+  since timestamp with time zone not null,
+  fired_at timestamp with time zone,
+  resolved_at timestamp with time zone,
+  before_recovery text,
+  seen_at timestamp with time zone,
+  acknowledged_by text,
+  acknowledged_at timestamp with time zone,
+  acknowledged_note text,
+  acknowledged_until timestamp with time zone,
+  muted boolean not null default false,
+  version bigint not null,
+  opened_sequence bigint not null,
+  closed_sequence bigint,
+  constraint alerts_pkey PRIMARY KEY (tenant_id, id),
+  constraint alerts_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES tenants(id),
+  constraint alerts_tenant_id_store_id_fkey FOREIGN KEY (tenant_id, store_id) REFERENCES stores(tenant_id, id) ON DELETE CASCADE
+);
+CREATE INDEX alerts_resolved ON pulsewire.alerts USING btree (tenant_id, resolved_at) WHERE (state = 'resolved'::text);
+CREATE INDEX alerts_store ON pulsewire.alerts USING btree (tenant_id, store_id, id);
+CREATE UNIQUE INDEX alerts_open ON pulsewire.alerts USING btree (tenant_id, rule_id, subject_id) WHERE (state <> 'resolved'::text);
+alter table alerts enable row level security;
+alter table alerts force row level security;
+create policy tenant on alerts as permissive for all
+  using (tenant_id = (NULLIF(current_setting('pulsewire.tenant_id'::text, true), ''::text))::uuid)
+  with check (tenant_id = (NULLIF(current_setting('pulsewire.tenant_id'::text, true), ''::text))::uuid);
+grant delete, insert, select, update on alerts to pulsewire_app;
+
 create table api_keys (
   tenant_id uuid not null,
   id uuid not null,
@@ -910,6 +1020,30 @@ create table signing_keys (
   constraint signing_keys_pkey PRIMARY KEY (kid)
 );
 grant delete, insert, select, update on signing_keys to pulsewire_app;
+
+create table silences (
+  tenant_id uuid not null,
+  id uuid not null,
+  store_id uuid,
+  rule_id uuid,
+  labels jsonb not null,
+  starts_at timestamp with time zone not null,
+  ends_at timestamp with time zone not null,
+  reason text not null,
+  created_by text not null,
+  created_at timestamp with time zone not null default now(),
+  constraint silences_pkey PRIMARY KEY (tenant_id, id),
+  constraint silences_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES tenants(id),
+  constraint silences_tenant_id_rule_id_fkey FOREIGN KEY (tenant_id, rule_id) REFERENCES alert_rules(tenant_id, id) ON DELETE CASCADE,
+  constraint silences_tenant_id_store_id_fkey FOREIGN KEY (tenant_id, store_id) REFERENCES stores(tenant_id, id) ON DELETE CASCADE
+);
+CREATE INDEX silences_end ON pulsewire.silences USING btree (tenant_id, ends_at, id);
+alter table silences enable row level security;
+alter table silences force row level security;
+create policy tenant on silences as permissive for all
+  using (tenant_id = (NULLIF(current_setting('pulsewire.tenant_id'::text, true), ''::text))::uuid)
+  with check (tenant_id = (NULLIF(current_setting('pulsewire.tenant_id'::text, true), ''::text))::uuid);
+grant delete, insert, select on silences to pulsewire_app;
 
 create table store_activity (
   tenant_id uuid not null,

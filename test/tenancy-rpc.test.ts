@@ -48,7 +48,7 @@ const methods = contractServices
   .toSorted((a, b) => order(a) - order(b));
 
 /** Texts that a caller may choose freely; who chooses the victim's has something of their own with that name. */
-const freelyChosen = /^(event|events)\.(event_id|user_id|session_id)$|^user_id$/;
+const freelyChosen = /^(event|events)\.(event_id|user_id|session_id)$|^user_id$|^spec\.metric_name$/;
 
 let server: TestServer;
 let publicUrl: string;
@@ -361,10 +361,8 @@ describe("with the victim's ids", () => {
   for (const wire of wireNames) {
     test(`the victim itself reads its data with the same calls over ${wire}`, async () => {
       const own = { ...as(victim.tenant), headers: { authorization: `Bearer ${victim.tenant.token}` } };
-      const secretsNow = [
-        ...secrets,
-        ...(await secretsOf(server.database.superuser, victim.tenant.tenantId, mark)),
-      ];
+      const { superuser } = server.database;
+      const secretsNow = [...secrets, ...(await secretsOf(superuser, victim.tenant.tenantId, mark))];
       using wires = openWires(server.url);
       for (const method of methods.filter(reads)) {
         for (const { title, request } of await attemptsAt(method, own)) {
@@ -373,6 +371,10 @@ describe("with the victim's ids", () => {
           // No entry is of a person and of a key.
           if (answer.error || /AuditEntries with all ids$/.test(title) || onlyFigures.has(method.name))
             continue;
+          // A refusal in between is entered in the audit log, whose last hash is then another.
+          const found = foundIn(answer, method, secretsNow);
+          if (found.length === 0)
+            secretsNow.push(...(await secretsOf(superuser, victim.tenant.tenantId, mark)));
           assert.notDeepEqual(
             foundIn(answer, method, secretsNow),
             [],

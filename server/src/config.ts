@@ -392,6 +392,12 @@ export interface Limits {
   readonly sampleRetentionDays: number;
   /** After how long the samples of a tenant are compacted though they are few, milliseconds. Default 15 minutes. */
   readonly sampleCompactionAgeMs: number;
+  /** Alert rules of a tenant. */
+  readonly maxAlertRules: number;
+  /** Silences of a tenant that are not over. */
+  readonly maxSilences: number;
+  /** Series that a back-test reads. */
+  readonly maxBacktestSeries: number;
   /** How far a sample may lie in the past, milliseconds. */
   readonly maxSampleAgeMs: number;
   /** How far a sample may lie in the future, milliseconds. */
@@ -559,6 +565,9 @@ export function envToConfig(env: Settings): Config {
       seriesCacheSize: 500_000,
       sampleCompactionAgeMs: integer(env, "PULSEWIRE_SAMPLE_COMPACTION_AGE", 900, 1, 86_400) * 1_000,
       sampleRetentionDays: integer(env, "PULSEWIRE_SAMPLE_RETENTION_DAYS", 400, 0, 36_500),
+      maxAlertRules: 10_000,
+      maxSilences: 10_000,
+      maxBacktestSeries: 1_000,
       maxSampleAgeMs: 30 * dayMs,
       maxSampleAheadMs: dayMs,
     },

@@ -52,7 +52,9 @@ export async function digests(
 ): Promise<Record<string, string>> {
   const prints: Record<string, string> = {};
   // When a key was last used is written by a timer, some time after the victim has used it.
-  const row = "(to_jsonb(t) - array['last_used_at', 'last_used_address'])::text";
+  // And where the evaluation of alert rules stands.
+  const timed = "'last_used_at', 'last_used_address', 'evaluated_until', 'due_at'";
+  const row = `(to_jsonb(t) - array[${timed}])::text`;
   const digest = `count(*) || ':' || coalesce(md5(string_agg(${row}, '|' order by ${row})), '')`;
   // Longer periods are made by a timer of those that are there.
   const part: Record<string, string> = {

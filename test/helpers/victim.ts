@@ -2,7 +2,8 @@ import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type DescMethod, fromJson, type JsonObject } from "@bufbuild/protobuf";
-import { createClient } from "@connectrpc/connect";
+import { timestampFromMs } from "@bufbuild/protobuf/wkt";
+import { type Client, createClient } from "@connectrpc/connect";
 import { newResourceId } from "../../server/src/auth/ids.ts";
 import { withTenant } from "../../server/src/db/tenant.ts";
 import { appendLines, endSource, openSource } from "../../server/src/functions/logs/store.ts";
@@ -11,6 +12,7 @@ import { AuthService } from "../../server/src/gen/pulsewire/auth/v1/auth_service
 import { Role } from "../../server/src/gen/pulsewire/auth/v1/user_pb.js";
 import { FunctionsService } from "../../server/src/gen/pulsewire/functions/v1/functions_service_pb.js";
 import { IngestionService } from "../../server/src/gen/pulsewire/ingestion/v1/ingestion_service_pb.js";
+import { AlertState, Comparison } from "../../server/src/gen/pulsewire/metrics/v1/alert_pb.js";
 import { MetricsService } from "../../server/src/gen/pulsewire/metrics/v1/metrics_service_pb.js";
 import { ProgressService } from "../../server/src/gen/pulsewire/progress/v1/progress_service_pb.js";
 import { WebhooksService } from "../../server/src/gen/pulsewire/webhooks/v1/webhooks_service_pb.js";
@@ -47,6 +49,9 @@ export interface Victim {
   readonly functionId: string;
   /** Cancelled, so that nobody waits for its end. */
   readonly invocationId: string;
+  readonly ruleId: string;
+  readonly alertId: string;
+  readonly silenceId: string;
 }
 
 /** Makes it, through the API. */
@@ -78,6 +83,11 @@ export async function makeVictim(server: TestServer): Promise<Victim> {
     const samples = [{ name: `${mark}_load`, value: 4711, labels: { room: `${mark} room` } }];
     await metrics.writeSamples({ storeId: id, samples }, as);
   }
+  for await (const { cursor } of metrics.watchAlerts({}, as)) {
+    cursors.WatchAlerts = cursor;
+    break;
+  }
+  const alerting = await makeAlerts(metrics, as, second?.id ?? "");
   const events = ["1", "2"].map((number) => ({
     eventId: `${mark}-event-${number}`,
     eventType: `${mark}.happened`,
@@ -146,9 +156,44 @@ export async function makeVictim(server: TestServer): Promise<Victim> {
     deadLetterId,
     webhookId: webhook?.id ?? "",
     deliveryId,
+    ...alerting,
   };
   assert.ok(Object.values(found).every(Boolean));
   return { ...found, tenant, target, requestId, cursors, eventId: `${mark}-event-1` };
+}
+
+/** Two rules, two alerts of one of them that fire, and two silences. Gives the alert of the store. */
+async function makeAlerts(
+  metrics: Client<typeof MetricsService>,
+  as: ReturnType<typeof bearer>,
+  storeId: string,
+): Promise<Pick<Victim, "ruleId" | "alertId" | "silenceId">> {
+  const condition = { case: "threshold", value: { comparison: Comparison.GREATER, value: 4_000 } } as const;
+  const spec = {
+    name: `${mark} rule`,
+    metricName: `${mark}_load`,
+    message: `the ${mark} is here`,
+    condition,
+  };
+  const { rule } = await metrics.createAlertRule({ spec }, as);
+  await metrics.createAlertRule({ spec: { ...spec, name: `second ${mark} rule`, disabled: true } }, as);
+  const endsAt = timestampFromMs(Date.now() + 3_600_000);
+  const silences = [];
+  for (const target of [{ storeId }, { labels: { room: mark } }]) {
+    const { silence } = await metrics.createSilence(
+      { spec: { ...target, endsAt, reason: `the ${mark} sleeps` } },
+      as,
+    );
+    silences.push(silence?.id ?? "");
+  }
+  const firing = [AlertState.FIRING];
+  for (const end = Date.now() + 20_000; ; await sleep(50)) {
+    const { alerts } = await metrics.listAlerts({ states: firing }, as);
+    const alert = alerts.find((one) => one.storeId === storeId);
+    if (alerts.length === 2 && alert)
+      return { ruleId: rule?.id ?? "", alertId: alert.id, silenceId: silences[1] ?? "" };
+    assert.ok(Date.now() < end, "no alert fires");
+  }
 }
 
 /** As a worker does when it cannot process them, which no caller can bring about. Returns one of the dead letters' ids. */
@@ -229,8 +274,6 @@ export interface Attacker {
   readonly isVictim: boolean;
 }
 
-/** What cannot be made yet has ids that nobody has. The victim's own calls tell when it can be. */
-const notBuilt = randomUUID();
 /** The alert, and the rule, that the victim's deliveries tell about. */
 const toldAbout = randomUUID();
 
@@ -282,7 +325,8 @@ const values: Record<string, Give> = {
   api_key_id: ({ victim }) => victim.apiKeyId,
   resource_id: ({ victim }) => victim.storeId,
   identity_provider_id: ({ victim }) => victim.providerId,
-  store_id: ({ victim }) => victim.storeId,
+  // A rule of every store: it outlives the store, and so do its alerts.
+  store_id: ({ victim, method }) => (method.name === "UpdateAlertRule" ? undefined : victim.storeId),
   store_ids: ({ victim }) => victim.storeId,
   event_id: ({ victim }) => victim.eventId,
   session_id: `${mark}-session`,
@@ -310,11 +354,11 @@ const values: Record<string, Give> = {
   client_krn: `krn:${mark}:client:c1`,
   client_krns: `krn:${mark}:client:c1`,
   update_id: `${mark}-update`,
-  alert_id: notBuilt,
-  alert_rule_id: (given) => (isIn(given, WebhooksService) ? toldAbout : notBuilt),
-  alert_rule_ids: notBuilt,
-  rule_id: notBuilt,
-  silence_id: notBuilt,
+  alert_id: ({ victim }) => victim.alertId,
+  alert_rule_id: (given) => (isIn(given, WebhooksService) ? toldAbout : given.victim.ruleId),
+  alert_rule_ids: ({ victim }) => victim.ruleId,
+  rule_id: ({ victim }) => victim.ruleId,
+  silence_id: ({ victim }) => victim.silenceId,
   dead_letter_ids: ({ victim }) => victim.deadLetterId,
   function_id: ({ victim }) => victim.functionId,
   invocation_id: ({ victim }) => victim.invocationId,
@@ -329,7 +373,7 @@ const values: Record<string, Give> = {
 /** Reads, as the victim, the next page's token, an export's cursor or the version of what a mutation is about. */
 export async function readPositions(
   url: string,
-  { tenant, memberId, storeId, webhookId }: Victim,
+  { tenant, memberId, storeId, webhookId, ruleId }: Victim,
   method: DescMethod,
 ): Promise<Record<string, string>> {
   const has = (...names: string[]) => method.input.fields.some(({ name }) => names.includes(name));
@@ -346,6 +390,10 @@ export async function readPositions(
       { headers },
     );
     return { etag: webhook?.etag ?? "" };
+  }
+  if (method.name === "UpdateAlertRule") {
+    const metrics = createClient(MetricsService, wires.transports.gRPC);
+    return { etag: (await metrics.getAlertRule({ ruleId }, { headers })).rule?.etag ?? "" };
   }
   if (has("etag")) {
     const auth = createClient(AuthService, wires.transports.gRPC);

@@ -2,6 +2,7 @@
 import type { Context } from "../context.ts";
 import { startFunctions } from "../functions/worker/worker.ts";
 import { startEventWorker } from "../ingestion/processing/worker.ts";
+import { startAlertEvaluation } from "../metrics/alerts/worker.ts";
 import { startCompactor } from "../metrics/storage/compactor.ts";
 import { startUsageFolding } from "../metrics/usage/fold.ts";
 import { startProgressIntake } from "../progress/intake/worker.ts";
@@ -22,6 +23,7 @@ const starts: readonly StartWorker[] = [
   startUsageFolding,
   startCompactor,
   startEventWorker,
+  startAlertEvaluation,
   startFunctions,
   startProgressIntake,
   startProgressSweep,

@@ -5,6 +5,7 @@ import { withTenant } from "../db/tenant.ts";
 import type { MetricsService } from "../gen/pulsewire/metrics/v1/metrics_service_pb.js";
 import { callerOf } from "../rpc/caller.ts";
 import { requireStoreAccess } from "./access.ts";
+import { alertingHandlers } from "./alerts/handlers.ts";
 import { answerQuery } from "./answer-query.ts";
 import { answerWrite } from "./answer-write.ts";
 import { seriesMessage } from "./messages.ts";
@@ -19,6 +20,7 @@ export function metricsHandlers(context: Context): Partial<ServiceImpl<typeof Me
   const { config, db, samples } = context;
   return {
     ...usageHandlers(context),
+    ...alertingHandlers(context),
 
     writeSamples: (request, call) => answerWrite(samples, config.limits, callerOf(call), request),
 

@@ -1,6 +1,7 @@
 import { toJsonString } from "@bufbuild/protobuf";
 import type { TenantTransaction } from "../db/tenant.ts";
 import { type WebhookFilter, WebhookFilterSchema } from "../gen/pulsewire/webhooks/v1/webhook_pb.js";
+import { existingRules } from "../metrics/alerts/rule-store.ts";
 import { existingStores } from "../metrics/store.ts";
 import { notFound } from "../rpc/errors.ts";
 
@@ -26,6 +27,9 @@ export async function requireOwn(
   const stores = await existingStores(trx, id, filter.storeIds);
   const strange = filter.storeIds.find((storeId) => !stores.has(storeId.toLowerCase()));
   if (strange !== undefined) throw notFound("store", strange);
+  const rules = await existingRules(trx, id, filter.alertRuleIds);
+  const unknown = filter.alertRuleIds.find((ruleId) => !rules.has(ruleId.toLowerCase()));
+  if (unknown !== undefined) throw notFound("alert rule", unknown);
   const foreign = filter.clientKrns.find((krn) => !krn.startsWith(`krn:${slug}:`));
   if (foreign !== undefined) throw notFound("client", foreign);
 }

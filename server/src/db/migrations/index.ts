@@ -17,6 +17,7 @@ import * as eventKeys from "./0022_event_keys.ts";
 import * as storeActivity from "./0030_store_activity.ts";
 import * as sampleStorage from "./0031_sample_storage.ts";
 import * as usage from "./0035_usage.ts";
+import * as alerts from "./0036_alerts.ts";
 import * as functions from "./0040_functions.ts";
 import * as webhooks from "./0045_webhooks.ts";
 import * as progress from "./0050_progress.ts";
@@ -44,6 +45,7 @@ export const migrations: Readonly<Record<string, Migration>> = {
   "0030_store_activity": storeActivity,
   "0031_sample_storage": sampleStorage,
   "0035_usage": usage,
+  "0036_alerts": alerts,
   "0040_functions": functions,
   "0045_webhooks": webhooks,
   "0050_progress": progress,

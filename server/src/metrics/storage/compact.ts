@@ -3,6 +3,7 @@
  * removed in the same transaction, so that a crash leaves all or nothing of it.
  */
 import { setImmediate } from "node:timers/promises";
+import { sql } from "kysely";
 import type { TenantTransaction } from "../../db/tenant.ts";
 import { decodeBatch } from "./batch.ts";
 import { BlockWriter, dayMs, dayOf, existingRefs, takeStorage } from "./blocks.ts";
@@ -18,14 +19,18 @@ export interface Compacted {
   readonly more: boolean;
 }
 
-/** Compacts batches of at most so many samples, one batch at least. Undefined where another process is at it. */
+/**
+ * Compacts batches of at most so many samples, one batch at least, that are older than `graceMs`. Undefined where another
+ * process is at it.
+ */
 export async function compactBatches(
   trx: TenantTransaction,
   tenantId: string,
   maxSamples: number,
+  graceMs = 0,
 ): Promise<Compacted | undefined> {
   if (!(await takeStorage(trx, tenantId))) return undefined;
-  const { seqs, samples, more } = await oldestBatches(trx, tenantId, maxSamples);
+  const { seqs, samples, more } = await oldestBatches(trx, tenantId, maxSamples, graceMs);
   if (seqs.length === 0) return { batches: 0, samples: 0, days: [], more: false };
   const pieces = await readPieces(trx, tenantId, seqs);
   const existing = await existingRefs(trx, tenantId, [...pieces.keys()]);
@@ -67,11 +72,12 @@ const samplesPerTurn = 50_000;
 /** Batches that are read at a time. */
 const batchesPerRead = 64;
 
-async function oldestBatches(trx: TenantTransaction, tenantId: string, maxSamples: number) {
+async function oldestBatches(trx: TenantTransaction, tenantId: string, maxSamples: number, graceMs: number) {
   const rows = await trx
     .selectFrom("sample_batches")
     .select(["seq", "samples"])
     .where("tenant_id", "=", tenantId)
+    .where("written_at", "<=", sql<Date>`now() - ${graceMs} * interval '1 millisecond'`)
     .orderBy("seq")
     .execute();
   const seqs: bigint[] = [];

@@ -6,6 +6,7 @@ import { withTenant, withWorker } from "../../db/tenant.ts";
 import { startLoop } from "../../jobs/loop.ts";
 import type { Worker } from "../../jobs/workers.ts";
 import { compactBatches } from "./compact.ts";
+import { batchGraceMs } from "./feed.ts";
 import { mergeDay } from "./merge.ts";
 import { purgeDeleted } from "./purge.ts";
 
@@ -39,14 +40,17 @@ export function startCompactor({ db, config, logger }: Context): Worker {
 async function compactDue(db: Kysely<Database>, ageMs: number): Promise<boolean> {
   const tenants = await withWorker(db, async (trx) => {
     const { rows } = await sql<{ id: string }>`
-      select tenant_id as id from sample_batches group by tenant_id
+      select tenant_id as id from sample_batches
+      where written_at < now() - ${batchGraceMs} * interval '1 millisecond' group by tenant_id
       having sum(samples) >= ${due.samples} or count(*) >= ${due.batches}
         or min(written_at) < now() - ${ageMs} * interval '1 millisecond'`.execute(trx);
     return rows;
   });
   let more = false;
   for (const { id } of tenants) {
-    const compacted = await withTenant(db, id, (trx) => compactBatches(trx, id, maxSamplesPerStep));
+    const compacted = await withTenant(db, id, (trx) =>
+      compactBatches(trx, id, maxSamplesPerStep, batchGraceMs),
+    );
     if (!compacted) continue;
     more ||= compacted.more;
     for (const day of compacted.days) await mergeUntilDone(db, id, day, false);

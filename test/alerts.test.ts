@@ -1,0 +1,546 @@
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import { durationFromMs, timestampFromMs, timestampMs } from "@bufbuild/protobuf/wkt";
+import { type Client, Code, createClient } from "@connectrpc/connect";
+import {
+  type Alert,
+  type AlertRuleSpecSchema,
+  AlertSeverity,
+  AlertState,
+  Comparison,
+} from "../server/src/gen/pulsewire/metrics/v1/alert_pb.js";
+import { MetricsService } from "../server/src/gen/pulsewire/metrics/v1/metrics_service_pb.js";
+import { assertFails } from "./helpers/errors.ts";
+import { grpcSession, serve, startTestServer, type TestServer } from "./helpers/server.ts";
+
+type Spec = Extract<MessageInitShape<typeof AlertRuleSpecSchema>, { $typeName?: never }>;
+
+let server: TestServer;
+let session: ReturnType<typeof grpcSession>;
+let metrics: Client<typeof MetricsService>;
+
+before(async () => {
+  server = await startTestServer();
+  session = grpcSession(server.url, { "x-api-key": server.tenant.apiKey });
+  metrics = createClient(MetricsService, session.transport);
+});
+after(async () => {
+  session[Symbol.dispose]();
+  await server.stop();
+});
+
+const above = (value: number, recoveryValue?: number): NonNullable<Spec["condition"]> => ({
+  case: "threshold",
+  value: {
+    comparison: Comparison.GREATER,
+    value,
+    ...(recoveryValue !== undefined && { recoveryValue }),
+  },
+});
+
+const createStore = async (name: string) => (await metrics.createStore({ name })).store?.id ?? "";
+
+async function createRule(spec: Spec): Promise<string> {
+  const { rule } = await metrics.createAlertRule({ spec });
+  return rule?.id ?? "";
+}
+
+async function send(storeId: string, name: string, value: number, labels = {}, atMs = Date.now()) {
+  await metrics.writeSamples({
+    storeId,
+    samples: [{ name, value, labels, timestamp: timestampFromMs(atMs) }],
+  });
+}
+
+const everyState = [
+  AlertState.PENDING,
+  AlertState.FIRING,
+  AlertState.ACKNOWLEDGED,
+  AlertState.RECOVERING,
+  AlertState.RESOLVED,
+];
+
+/** Waits until the rule's alerts, newest first, are as wanted. */
+async function alertsUntil(ruleId: string, done: (alerts: Alert[]) => boolean, timeoutMs = 10_000) {
+  for (const end = Date.now() + timeoutMs; ; await sleep(20)) {
+    const { alerts } = await metrics.listAlerts({ ruleId, states: everyState });
+    if (done(alerts)) return alerts;
+    const states = alerts.map(({ state }) => AlertState[state]).join();
+    assert.ok(Date.now() < end, `the alerts are ${states || "none"}`);
+  }
+}
+
+async function untilState(ruleId: string, state: AlertState, timeoutMs?: number): Promise<Alert> {
+  const [alert] = await alertsUntil(ruleId, ([newest]) => newest?.state === state, timeoutMs);
+  assert.ok(alert);
+  return alert;
+}
+
+async function historyOf(alertId: string): Promise<string[]> {
+  const { transitions } = await metrics.getAlert({ alertId });
+  return transitions.map(({ from, to }) => `${AlertState[from]} → ${AlertState[to]}`);
+}
+
+describe("alerts", () => {
+  test("fire soon after the sample that crosses, recover past the recovery threshold, and keep their history", async () => {
+    const storeId = await createStore("Fridge");
+    const ruleId = await createRule({
+      name: "too warm",
+      metricName: "temperature",
+      storeId,
+      condition: above(8, 6),
+      severity: AlertSeverity.CRITICAL,
+      message: "{{store}}: {{metric}} in {{labels.room}} is {{ value }}{{labels.none}}",
+    });
+    const labels = { room: "cellar" };
+    await send(storeId, "temperature", 5, labels);
+    const sentAtMs = Date.now();
+    await send(storeId, "temperature", 9.5, labels, sentAtMs);
+    const firing = await untilState(ruleId, AlertState.FIRING);
+    assert.ok(Date.now() - sentAtMs < 2_000, `fired after ${Date.now() - sentAtMs} ms`);
+    assert.equal(firing.message, "Fridge: temperature in cellar is 9.5");
+    assert.equal(firing.value, 9.5);
+    assert.equal(firing.severity, AlertSeverity.CRITICAL);
+    assert.equal(firing.startedAt && timestampMs(firing.startedAt), sentAtMs);
+    assert.deepEqual(firing.labels, labels);
+    // Between the thresholds nothing changes.
+    await send(storeId, "temperature", 7, labels);
+    await send(storeId, "temperature", 6, labels);
+    const resolved = await untilState(ruleId, AlertState.RESOLVED);
+    assert.equal(resolved.id, firing.id);
+    assert.ok(resolved.resolvedAt && resolved.firedAt);
+    assert.deepEqual(await historyOf(firing.id), [
+      "UNSPECIFIED → PENDING",
+      "PENDING → FIRING",
+      "FIRING → RECOVERING",
+      "RECOVERING → RESOLVED",
+    ]);
+    assert.equal(resolved.version, 4n);
+    // A second breach is a second alert.
+    await send(storeId, "temperature", 10, labels);
+    const alerts = await alertsUntil(
+      ruleId,
+      (all) => all.length === 2 && all[0]?.state === AlertState.FIRING,
+    );
+    assert.notEqual(alerts[0]?.id, firing.id);
+  });
+
+  test("wait for `for` and `recovery_for`, by the clock and without further samples", async () => {
+    const storeId = await createStore("Waiting");
+    const ruleId = await createRule({
+      name: "patient",
+      metricName: "load",
+      storeId,
+      condition: above(1),
+      for: durationFromMs(600),
+      recoveryFor: durationFromMs(600),
+    });
+    const sentAtMs = Date.now();
+    await send(storeId, "load", 2, {}, sentAtMs);
+    await untilState(ruleId, AlertState.PENDING);
+    const firing = await untilState(ruleId, AlertState.FIRING);
+    assert.equal(firing.firedAt && timestampMs(firing.firedAt), sentAtMs + 600);
+    await send(storeId, "load", 0);
+    await untilState(ruleId, AlertState.RECOVERING);
+    await untilState(ruleId, AlertState.RESOLVED);
+  });
+
+  test("of absence: a store that falls silent, one that never sent, and a sample that ends it", async () => {
+    const storeId = await createStore("Heart");
+    const neverId = await createStore("Never");
+    await send(storeId, "heartbeat", 1);
+    const ruleId = await createRule({
+      name: "silent",
+      metricName: "heartbeat",
+      condition: { case: "absence", value: { duration: durationFromMs(1_000) } },
+    });
+    const both = await alertsUntil(ruleId, (all) =>
+      [storeId, neverId].every((id) =>
+        all.some((one) => one.storeId === id && one.state === AlertState.FIRING),
+      ),
+    );
+    assert.ok(
+      both.every(({ value, message }) => value === undefined && /no sample for 1 seconds/.test(message)),
+    );
+    await send(neverId, "heartbeat", 1);
+    await alertsUntil(ruleId, (all) =>
+      all.some((one) => one.storeId === neverId && one.state === AlertState.RESOLVED),
+    );
+    // And then it is missed as a series.
+    await alertsUntil(
+      ruleId,
+      (all) => all.filter((one) => one.storeId === neverId && one.state === AlertState.FIRING).length === 1,
+    );
+    await metrics.deleteAlertRule({ ruleId });
+    const { alerts } = await metrics.listAlerts({ ruleId });
+    assert.deepEqual(alerts, []);
+  });
+
+  test("of a rate of change: of a counter, its restart not counted", async () => {
+    const storeId = await createStore("Counting");
+    const ruleId = await createRule({
+      name: "too fast",
+      metricName: "requests_total",
+      storeId,
+      condition: {
+        case: "rateOfChange",
+        value: { comparison: Comparison.GREATER, valuePerSecond: 50, window: durationFromMs(10_000) },
+      },
+    });
+    const nowMs = Date.now();
+    const counts = [0, 100, 200, 50, 150, 2_000];
+    await metrics.writeSamples({
+      storeId,
+      samples: counts.map((value, index) => ({
+        name: "requests_total",
+        kind: 2,
+        value,
+        timestamp: timestampFromMs(nowMs - 25_000 + index * 5_000),
+      })),
+    });
+    const alert = await untilState(ruleId, AlertState.FIRING);
+    assert.equal(alert.startedAt && timestampMs(alert.startedAt), nowMs);
+    assert.equal(alert.value, 195);
+  });
+
+  test("are each series' own, only of those that the rule is about", async () => {
+    const storeId = await createStore("Many");
+    const ruleId = await createRule({
+      name: "disks of the shop",
+      metricName: "disk_used",
+      labels: { site: "shop" },
+      condition: above(90),
+    });
+    const samples = ["a", "b", "c"].map((disk) => ({
+      name: "disk_used",
+      labels: { disk, site: disk === "c" ? "office" : "shop" },
+      value: 95,
+    }));
+    await metrics.writeSamples({ storeId, samples });
+    const alerts = await alertsUntil(ruleId, (all) => all.length >= 2);
+    assert.deepEqual(alerts.map(({ labels }) => labels.disk).sort(), ["a", "b"]);
+    await sleep(600);
+    assert.equal((await metrics.listAlerts({ ruleId })).alerts.length, 2);
+  });
+
+  test("of samples that are read late or twice: the newest sample decides, once", async () => {
+    const storeId = await createStore("Late");
+    const ruleId = await createRule({ name: "late", metricName: "late", storeId, condition: above(5) });
+    const nowMs = Date.now();
+    await send(storeId, "late", 1, {}, nowMs);
+    await sleep(700);
+    await send(storeId, "late", 9, {}, nowMs - 5_000);
+    await sleep(800);
+    assert.deepEqual((await metrics.listAlerts({ ruleId, states: everyState })).alerts, []);
+    // Measured in the future: it counts when its time has come.
+    await send(storeId, "late", 9, {}, Date.now() + 1_500);
+    await sleep(700);
+    assert.deepEqual((await metrics.listAlerts({ ruleId, states: everyState })).alerts, []);
+    await untilState(ruleId, AlertState.FIRING);
+    // A backlog is evaluated sample by sample.
+    const other = await createStore("Backlog");
+    const backlog = await createRule({
+      name: "backlog",
+      metricName: "late",
+      storeId: other,
+      condition: above(5),
+    });
+    await metrics.writeSamples({
+      storeId: other,
+      samples: [1, 9, 1, 9, 1].map((value, index) => ({
+        name: "late",
+        value,
+        timestamp: timestampFromMs(nowMs - 10_000 + index * 1_000),
+      })),
+    });
+    const alerts = await alertsUntil(backlog, (all) => all.length === 2);
+    assert.ok(alerts.every(({ state }) => state === AlertState.RESOLVED));
+  });
+});
+
+describe("acknowledging", () => {
+  test("says who is at it; until when; then the alert fires again", async () => {
+    const storeId = await createStore("Acknowledged");
+    const ruleId = await createRule({
+      name: "to be acknowledged",
+      metricName: "a",
+      storeId,
+      condition: above(1),
+    });
+    await send(storeId, "a", 2);
+    const { id: alertId } = await untilState(ruleId, AlertState.FIRING);
+    const until = timestampFromMs(Date.now() + 700);
+    const { alert } = await metrics.acknowledgeAlert({ alertId, note: "on my way", until });
+    assert.equal(alert?.state, AlertState.ACKNOWLEDGED);
+    assert.equal(alert?.acknowledgement?.note, "on my way");
+    assert.ok(alert?.acknowledgement?.by);
+    const again = await untilState(ruleId, AlertState.FIRING);
+    assert.equal(again.acknowledgement, undefined);
+    // For good, and once more with another note: a version, but no change of state.
+    await metrics.acknowledgeAlert({ alertId });
+    await metrics.acknowledgeAlert({ alertId, note: "still at it" });
+    await send(storeId, "a", 0);
+    const over = await untilState(ruleId, AlertState.RESOLVED);
+    assert.equal(over.acknowledgement?.note, "still at it");
+    assert.deepEqual(await historyOf(alertId), [
+      "UNSPECIFIED → PENDING",
+      "PENDING → FIRING",
+      "FIRING → ACKNOWLEDGED",
+      "ACKNOWLEDGED → FIRING",
+      "FIRING → ACKNOWLEDGED",
+      "ACKNOWLEDGED → RECOVERING",
+      "RECOVERING → RESOLVED",
+    ]);
+    await assertFails(metrics.acknowledgeAlert({ alertId }), Code.FailedPrecondition, "FAILED_PRECONDITION");
+    const past = metrics.acknowledgeAlert({ alertId, until: timestampFromMs(Date.now() - 1) });
+    assert.deepEqual((await assertFails(past, Code.InvalidArgument, "INVALID_FIELD")).fields, ["until"]);
+  });
+});
+
+describe("rules", () => {
+  test("are made, found, changed with an etag, and refused with the field that is wrong", async () => {
+    const storeId = await createStore("Ruled");
+    const spec: Spec = { name: "r-1", metricName: "r", condition: above(5, 4), labels: { a: "b" } };
+    const { rule } = await metrics.createAlertRule({ spec });
+    await metrics.createAlertRule({ spec: { ...spec, name: "r-2", storeId } });
+    const taken = await assertFails(metrics.createAlertRule({ spec }), Code.AlreadyExists, "ALREADY_EXISTS");
+    assert.equal(taken.metadata.field, "name");
+    const wrong = metrics.createAlertRule({ spec: { ...spec, name: "r-3", condition: above(5, 6) } });
+    assert.deepEqual((await assertFails(wrong, Code.InvalidArgument, "INVALID_FIELD")).fields, [
+      "spec.threshold.recovery_value",
+    ]);
+    const nobody = "00000000-0000-4000-8000-000000000000";
+    for (const other of [
+      { storeId: nobody },
+      { targets: [{ target: { case: "webhookId" as const, value: nobody } }] },
+    ])
+      await assertFails(
+        metrics.createAlertRule({ spec: { ...spec, name: "r-4", ...other } }),
+        Code.NotFound,
+        "NOT_FOUND",
+      );
+    const { rules } = await metrics.listAlertRules({ storeId, pageSize: 1_000 });
+    assert.deepEqual(
+      rules.map((one) => one.spec?.name).filter((name) => name?.startsWith("r-")),
+      ["r-1", "r-2"],
+    );
+    const ruleId = rule?.id ?? "";
+    const changed = await metrics.updateAlertRule({
+      ruleId,
+      etag: rule?.etag ?? "",
+      spec: { ...spec, message: "new", name: "other" },
+      updateMask: { paths: ["message"] },
+    });
+    assert.deepEqual([changed.rule?.spec?.message, changed.rule?.spec?.name], ["new", "r-1"]);
+    await assertFails(
+      metrics.updateAlertRule({ ruleId, etag: rule?.etag ?? "", spec }),
+      Code.Aborted,
+      "ETAG_MISMATCH",
+    );
+    await metrics.deleteAlertRule({ ruleId });
+    await assertFails(metrics.getAlertRule({ ruleId }), Code.NotFound, "NOT_FOUND");
+  });
+
+  test("that change go on with their alerts; disabled ones resolve them", async () => {
+    const storeId = await createStore("Changing");
+    const spec: Spec = { name: "changing", metricName: "c", storeId, condition: above(5) };
+    const ruleId = await createRule(spec);
+    await send(storeId, "c", 7);
+    const { id } = await untilState(ruleId, AlertState.FIRING);
+    // Looked at once more with the new threshold.
+    await metrics.updateAlertRule({ ruleId, spec: { ...spec, condition: above(10) } });
+    const resolved = await untilState(ruleId, AlertState.RESOLVED);
+    assert.equal(resolved.id, id);
+    await metrics.updateAlertRule({ ruleId, spec: { ...spec, condition: above(6) } });
+    await untilState(ruleId, AlertState.FIRING);
+    await metrics.updateAlertRule({ ruleId, spec: { ...spec, condition: above(6), disabled: true } });
+    assert.deepEqual((await metrics.listAlerts({ ruleId })).alerts, []);
+    await send(storeId, "c", 99);
+    await sleep(700);
+    assert.deepEqual((await metrics.listAlerts({ ruleId })).alerts, []);
+  });
+
+  test("look at the values of the last minutes when they are made", async () => {
+    const storeId = await createStore("Before");
+    await send(storeId, "before", 9);
+    await sleep(500);
+    const ruleId = await createRule({
+      name: "made later",
+      metricName: "before",
+      storeId,
+      condition: above(5),
+    });
+    await untilState(ruleId, AlertState.FIRING);
+  });
+});
+
+describe("the back-test", () => {
+  test("tells what a rule would have done, as it did live", async () => {
+    const storeId = await createStore("Past");
+    const startMs = Date.now() - 3_600_000;
+    const values = Array.from({ length: 600 }, (_, index) => (index % 60 < 20 ? 10 : 1));
+    await metrics.writeSamples({
+      storeId,
+      series: [
+        {
+          name: "past",
+          baseTime: timestampFromMs(startMs),
+          offsetsMs: values.map((_, index) => index * 1_000),
+          values,
+        },
+      ],
+    });
+    const spec: Spec = {
+      name: "past",
+      metricName: "past",
+      storeId,
+      condition: above(5),
+      for: durationFromMs(10_000),
+      recoveryFor: durationFromMs(5_000),
+    };
+    const range = { start: timestampFromMs(startMs), end: timestampFromMs(startMs + 600_000) };
+    const { fired, transitions, truncated } = await metrics.backtestAlertRule({ spec, ...range });
+    assert.deepEqual([fired, transitions.length, truncated], [10, 40, false]);
+    assert.deepEqual(
+      transitions.slice(0, 4).map(({ at, to }) => [at && timestampMs(at) - startMs, AlertState[to]]),
+      [
+        [0, "PENDING"],
+        [10_000, "FIRING"],
+        [20_000, "RECOVERING"],
+        [25_000, "RESOLVED"],
+      ],
+    );
+    const { alerts } = await metrics.listAlerts({ storeId, states: everyState });
+    assert.deepEqual(alerts, []);
+    const absence = await metrics.backtestAlertRule({
+      spec: {
+        ...spec,
+        condition: { case: "absence", value: { duration: durationFromMs(60_000) } },
+        for: durationFromMs(0),
+      },
+      start: range.start,
+      end: timestampFromMs(startMs + 1_200_000),
+    });
+    assert.deepEqual(
+      absence.transitions.map(({ at, to }) => [at && timestampMs(at) - startMs, AlertState[to]]),
+      [
+        [659_000, "PENDING"],
+        [659_000, "FIRING"],
+      ],
+    );
+    const backwards = metrics.backtestAlertRule({ spec, start: range.end, end: range.start });
+    await assertFails(backwards, Code.InvalidArgument, "INVALID_FIELD");
+  });
+});
+
+describe("watching", () => {
+  interface Seen {
+    readonly versions: string[];
+    cursor: string;
+  }
+
+  /** Watches until `done`, then leaves. */
+  async function watch(cursor: string, done: (seen: Seen) => boolean, storeId = ""): Promise<Seen> {
+    const leave = new AbortController();
+    const seen: Seen = { versions: [], cursor };
+    const timer = setTimeout(() => leave.abort(), 15_000);
+    try {
+      for await (const message of metrics.watchAlerts({ cursor, storeId }, { signal: leave.signal })) {
+        seen.cursor = message.cursor;
+        for (const alert of message.alerts) seen.versions.push(`${alert.labels.n}/${alert.version}`);
+        if (done(seen)) break;
+      }
+    } finally {
+      clearTimeout(timer);
+      leave.abort();
+    }
+    return seen;
+  }
+
+  test("gives open alerts, then every version once, across reconnects", async () => {
+    const storeId = await createStore("Watched");
+    const ruleId = await createRule({ name: "watched", metricName: "w", storeId, condition: above(5) });
+    const count = 30;
+    const set = (value: number) =>
+      metrics.writeSamples({
+        storeId,
+        samples: Array.from({ length: count }, (_, n) => ({ name: "w", value, labels: { n: String(n) } })),
+      });
+    await set(9);
+    await alertsUntil(
+      ruleId,
+      (all) => all.filter(({ state }) => state === AlertState.FIRING).length === count,
+    );
+    const first = await watch("", ({ versions }) => versions.length >= count, storeId);
+    assert.deepEqual(first.versions.toSorted(), Array.from({ length: count }, (_, n) => `${n}/2`).sort());
+    await set(0);
+    await alertsUntil(ruleId, (all) => all.every(({ state }) => state === AlertState.RESOLVED));
+    await set(9);
+    await alertsUntil(ruleId, (all) => all.length === 2 * count);
+    // Leaves after each message, and goes on where it left.
+    const all: string[] = [];
+    let { cursor } = first;
+    while (all.length < 4 * count) {
+      const part = await watch(cursor, ({ versions }) => versions.length > 0, storeId);
+      all.push(...part.versions);
+      cursor = part.cursor;
+    }
+    const expected = Array.from({ length: count }, (_, n) => [`${n}/3`, `${n}/4`, `${n}/1`, `${n}/2`]).flat();
+    assert.deepEqual(all.toSorted(), expected.sort());
+    for (let n = 0; n < count; n++)
+      assert.deepEqual(
+        all.filter((one) => one.startsWith(`${n}/`)),
+        [`${n}/3`, `${n}/4`, `${n}/1`, `${n}/2`],
+      );
+    await assertFails(
+      watch("none", () => true),
+      Code.InvalidArgument,
+      "INVALID_CURSOR",
+    );
+    await assertFails(
+      watch(cursor, () => true),
+      Code.InvalidArgument,
+      "INVALID_CURSOR",
+    );
+  });
+
+  test("tells of a change at once", async () => {
+    const storeId = await createStore("Live");
+    await createRule({ name: "live", metricName: "live", storeId, condition: above(5) });
+    let sentAtMs = 0;
+    const seen = await watch(
+      "",
+      ({ versions }) => {
+        if (sentAtMs === 0) {
+          sentAtMs = Date.now();
+          void send(storeId, "live", 9, { n: "x" });
+        }
+        return versions.includes("x/2");
+      },
+      storeId,
+    );
+    assert.ok(seen.versions.length === 2 && Date.now() - sentAtMs < 2_000, `${Date.now() - sentAtMs} ms`);
+  });
+});
+
+describe("two servers", () => {
+  test("evaluate a tenant in one at a time, and one takes over from the other", async () => {
+    const storeId = await createStore("Twice");
+    const ruleId = await createRule({ name: "twice", metricName: "t", storeId, condition: above(5) });
+    {
+      await using other = await serve(server.database);
+      assert.ok(other.url);
+      for (let round = 0; round < 5; round++) {
+        await send(storeId, "t", 9);
+        await untilState(ruleId, AlertState.FIRING);
+        await send(storeId, "t", 0);
+        await untilState(ruleId, AlertState.RESOLVED);
+      }
+    }
+    const { alerts } = await metrics.listAlerts({ ruleId, states: everyState });
+    assert.equal(alerts.length, 5);
+    for (const { id } of alerts) assert.equal((await historyOf(id)).length, 4);
+  });
+});
