@@ -280,11 +280,17 @@ test("the encoded answer is the message, and its counts sum to the batch", () =>
         else row.status = status;
         return row;
       });
-      const result = { rows, receivedAtMs: 1_700_000_000_123, skewMs: 5_000, retryDelayMs: 300 };
+      const result = {
+        rows,
+        receivedAtMs: 1_700_000_000_123,
+        skewMs: 5_000,
+        retryDelayMs: 300,
+        retryReason: "later",
+      };
       const answer = fromBinary(IngestEventsResponseSchema, encodeAnswer(result));
       assert.deepEqual(
         answer.outcomes,
-        rows.map((row) => outcomeOf(row, 300)),
+        rows.map((row) => outcomeOf(row, result)),
       );
       assert.deepEqual(
         [answer.receivedAt, answer.clockSkew?.seconds],

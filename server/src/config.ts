@@ -60,6 +60,7 @@ export const settingNames = [
   "PULSEWIRE_TOKEN_ISSUER",
   "PULSEWIRE_KEY_ENCRYPTION_KEY",
   "PULSEWIRE_SIGNING_KEY_PERIOD",
+  "PULSEWIRE_STREAM_WINDOW",
   "PULSEWIRE_SIGNING_KEY_LEAD",
   "PULSEWIRE_ALLOW_PRIVATE_ISSUERS",
   "PULSEWIRE_JWKS_CACHE_TTL",
@@ -352,6 +353,8 @@ export interface Limits {
   readonly maxEventBytes: number;
   /** Rows of calls that wait for a commit, for events and samples each; beyond, calls are refused. Default 200,000. */
   readonly maxQueuedRows: number;
+  /** Batches of one StreamEvents that are written at once. Default 16. */
+  readonly streamWindow: number;
   /** Bytes of events that wait for a commit; beyond, calls are refused. Default 64 MiB. */
   readonly maxQueuedBytes: number;
   /** Database connections of this process. Default 16. */
@@ -545,6 +548,7 @@ export function envToConfig(env: Settings): Config {
       maxBatchSamples: integer(env, "PULSEWIRE_MAX_BATCH_SAMPLES", 20_000, 1, 1_000_000),
       maxEventBytes: 256 * 1024,
       maxQueuedRows: integer(env, "PULSEWIRE_MAX_QUEUED_ROWS", 200_000, 1_000, 10_000_000),
+      streamWindow: integer(env, "PULSEWIRE_STREAM_WINDOW", 16, 1, 1_000),
       maxQueuedBytes: integer(env, "PULSEWIRE_MAX_QUEUED_BYTES", 64 * megabyte, megabyte, 16_384 * megabyte),
       databaseConnections: integer(env, "PULSEWIRE_DATABASE_CONNECTIONS", 16, 4, 1_000),
       drainTimeoutMs: integer(env, "PULSEWIRE_DRAIN_TIMEOUT", 30, 0, 3_600) * 1_000,

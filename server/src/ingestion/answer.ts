@@ -21,8 +21,9 @@ export interface BatchResult {
   readonly rows: readonly EventRow[];
   readonly receivedAtMs: number;
   readonly skewMs: number;
-  /** Of rows that were not written now. */
+  /** Of rows that were not written now: when to send them again, and why they were not written. */
   readonly retryDelayMs: number;
+  readonly retryReason: string;
 }
 
 /** IngestEventsResponse in its encoded form. Read as a message it is the usual one. */
@@ -61,7 +62,10 @@ const statuses = {
 } as const;
 
 /** The outcome of an event. */
-export function outcomeOf(row: EventRow, retryDelayMs: number): ItemOutcome {
+export function outcomeOf(
+  row: EventRow,
+  { retryDelayMs, retryReason }: Pick<BatchResult, "retryDelayMs" | "retryReason">,
+): ItemOutcome {
   const { violations, status } = row;
   const id = idOf(row);
   if (violations) {
@@ -76,7 +80,7 @@ export function outcomeOf(row: EventRow, retryDelayMs: number): ItemOutcome {
     outcome.message =
       "this event_id was used before with another body; send the event under an id of its own";
   } else if (status === "retry") {
-    outcome.message = "the server has more to write than it can hold; send this event again later";
+    outcome.message = retryReason;
     outcome.retryDelay = durationFromMs(retryDelayMs);
   }
   return outcome;
@@ -93,7 +97,8 @@ const outcomesTag = 0x12;
 const plainHead = 5;
 
 /** Writes the answer. The counts sum to the batch. */
-export function encodeAnswer({ rows, receivedAtMs, skewMs, retryDelayMs }: BatchResult): Uint8Array {
+export function encodeAnswer(result: BatchResult): Uint8Array {
+  const { rows, receivedAtMs, skewMs } = result;
   const counts = create(OutcomeCountsSchema, { total: rows.length });
   // All but the outcomes: their field numbers lie around those, which readers of Protobuf take in any order.
   const others = new Map<EventRow, Uint8Array>();
@@ -104,7 +109,7 @@ export function encodeAnswer({ rows, receivedAtMs, skewMs, retryDelayMs }: Batch
     if (name === "accepted" || name === "duplicate") {
       size += 4 + plainHead + (row.eventId.end - row.eventId.start || 36);
     } else {
-      const outcome = toBinary(ItemOutcomeSchema, outcomeOf(row, retryDelayMs));
+      const outcome = toBinary(ItemOutcomeSchema, outcomeOf(row, result));
       others.set(row, outcome);
       size += 6 + outcome.length;
     }

@@ -8,6 +8,7 @@ import { type Event, type EventFilter, ProcessingStatus } from "../gen/pulsewire
 import type { IngestionService } from "../gen/pulsewire/ingestion/v1/ingestion_service_pb.js";
 import { callerOf } from "../rpc/caller.ts";
 import { failure, invalidField, notFound } from "../rpc/errors.ts";
+import { requestIdKey } from "../rpc/trace.ts";
 import { analyticsHandlers } from "./analytics/handlers.ts";
 import { EncodedAnswer, encodeAnswer, outcomeOf } from "./answer.ts";
 import type { EventRow } from "./event-row.ts";
@@ -16,16 +17,14 @@ import { deadLetterHandlers } from "./processing/handlers.ts";
 import { storedEvents } from "./reading/stored-events.ts";
 import { ScannedEvent, ScannedEvents } from "./request-scan.ts";
 import * as store from "./store.ts";
+import { streamEvents } from "./stream-events.ts";
 
 const defaultPageSize = 100;
 
 /** IngestionService as far as it is built; other methods answer UNIMPLEMENTED. */
 export function ingestionHandlers(context: Context): Partial<ServiceImpl<typeof IngestionService>> {
-  const {
-    config,
-    db,
-    events: { reader, ingest },
-  } = context;
+  const { config, db, events } = context;
+  const { reader, ingest } = events;
   const { maxBatchEvents } = config.limits;
   const requireBatchSize = (size: number) => {
     if (size <= maxBatchEvents) return;
@@ -44,9 +43,9 @@ export function ingestionHandlers(context: Context): Partial<ServiceImpl<typeof 
       const rows =
         request instanceof ScannedEvent ? request.rows : [reader.ofMessage(request.event as Event)];
       const batch = { rows, sentAt: request.sentAt, allowPartial: false, path: () => "event" };
-      const { skewMs } = await ingest(tenantId, batch);
+      const result = await ingest(tenantId, batch);
       const row = rows[0] as EventRow;
-      const { id, message } = outcomeOf(row, 0);
+      const { id, message } = outcomeOf(row, result);
       if (row.status === "conflict") throw failure(ErrorReason.CONFLICT, message, { metadata: { id } });
       return {
         eventId: id,
@@ -55,7 +54,7 @@ export function ingestionHandlers(context: Context): Partial<ServiceImpl<typeof 
           ? timestampFromDate(timeOfUuidv7(row.firstId))
           : timestampFromMs(timeOfId(row.id)),
         processingStatus: ProcessingStatus.QUEUED,
-        clockSkew: durationFromMs(skewMs),
+        clockSkew: durationFromMs(result.skewMs),
       };
     },
 
@@ -73,6 +72,17 @@ export function ingestionHandlers(context: Context): Partial<ServiceImpl<typeof 
       });
       const answer = new EncodedAnswer(encodeAnswer(result));
       return scanned ? answer : answer.message;
+    },
+
+    streamEvents(requests, context) {
+      return streamEvents(requests, {
+        events,
+        tenantId: callerOf(context).tenantId,
+        requestId: context.values.get(requestIdKey),
+        maxBatchEvents,
+        window: config.limits.streamWindow,
+        signal: context.signal,
+      });
     },
 
     async getEvent({ eventId }, context) {

@@ -19,6 +19,8 @@ const maxRowsPerFlush = 2_000;
 /** One flush waits for the disk while the next is being written. */
 const maxFlushes = 2;
 
+const retryReason = "the server has more to write than it can hold; send this event again later";
+
 /** What a call sends. */
 export interface EventBatch {
   readonly rows: readonly EventRow[];
@@ -33,6 +35,8 @@ export interface EventBatch {
 /** Checks, deduplicates and commits events. */
 export interface EventIngest {
   readonly reader: EventReader;
+  /** Whether much is waiting to be written. */
+  isUnderPressure(): boolean;
   /**
    * Commits the events and tells, after the commit, what became of each, in their `status`. Throws INVALID_FIELD where one
    * is broken and `allowPartial` is not set; OVERLOADED, TENANT_LIMIT.
@@ -75,6 +79,7 @@ export function createEventIngest(
 
   return {
     reader: createEventReader(limits.maxEventBytes),
+    isUnderPressure: () => commits.room(1) < maxRowsPerFlush,
     async ingest(tenantId, { rows, sentAt, allowPartial, path }) {
       const receivedAt = new Date();
       const skewMs = clockSkewMs(sentAt, receivedAt);
@@ -98,7 +103,7 @@ export function createEventIngest(
         );
       }
       const retryDelayMs = admitted.length < rows.length ? commits.retryAfterMs() : 0;
-      return { rows, receivedAtMs, skewMs, retryDelayMs };
+      return { rows, receivedAtMs, skewMs, retryDelayMs, retryReason };
     },
   };
 }
