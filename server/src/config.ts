@@ -52,6 +52,7 @@ export const settingNames = [
   "PULSEWIRE_ACCESS_TOKEN_TTL",
   "PULSEWIRE_REFRESH_TOKEN_TTL",
   "PULSEWIRE_LOGIN_LOCK",
+  "PULSEWIRE_DEDUPE_DAYS",
   "PULSEWIRE_DEVELOPMENT_TOKENS",
   "PULSEWIRE_DEVELOPMENT_TOKEN_TTL",
   "SMTP_URL",
@@ -353,6 +354,8 @@ export interface Limits {
   readonly maxEventBytes: number;
   /** Rows of calls that wait for a commit, for events and samples each; beyond, calls are refused. Default 200,000. */
   readonly maxQueuedRows: number;
+  /** For how many days event ids are recognised when they are sent again; 33 or more, for the contract promises 32. Default 33. */
+  readonly dedupeDays: number;
   /** Batches of one StreamEvents that are written at once. Default 16. */
   readonly streamWindow: number;
   /** Bytes of events that wait for a commit; beyond, calls are refused. Default 64 MiB. */
@@ -548,6 +551,7 @@ export function envToConfig(env: Settings): Config {
       maxBatchSamples: integer(env, "PULSEWIRE_MAX_BATCH_SAMPLES", 20_000, 1, 1_000_000),
       maxEventBytes: 256 * 1024,
       maxQueuedRows: integer(env, "PULSEWIRE_MAX_QUEUED_ROWS", 200_000, 1_000, 10_000_000),
+      dedupeDays: integer(env, "PULSEWIRE_DEDUPE_DAYS", 33, 33, 3_650),
       streamWindow: integer(env, "PULSEWIRE_STREAM_WINDOW", 16, 1, 1_000),
       maxQueuedBytes: integer(env, "PULSEWIRE_MAX_QUEUED_BYTES", 64 * megabyte, megabyte, 16_384 * megabyte),
       databaseConnections: integer(env, "PULSEWIRE_DATABASE_CONNECTIONS", 16, 4, 1_000),

@@ -1,6 +1,7 @@
 /** The background work of all domains, for processes whose role includes the worker. */
 import type { Context } from "../context.ts";
 import { startFunctions } from "../functions/worker/worker.ts";
+import { startForgettingKeys } from "../ingestion/forget-keys.ts";
 import { startEventWorker } from "../ingestion/processing/worker.ts";
 import { startAlertEvaluation } from "../metrics/alerts/worker.ts";
 import { startCompactor } from "../metrics/storage/compactor.ts";
@@ -24,6 +25,7 @@ const starts: readonly StartWorker[] = [
   startCompactor,
   startEventWorker,
   startAlertEvaluation,
+  startForgettingKeys,
   startFunctions,
   startProgressIntake,
   startProgressSweep,
