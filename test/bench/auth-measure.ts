@@ -28,7 +28,7 @@ export interface Bench {
 }
 
 /** Calls of one kind. */
-export interface Slice extends Omit<Round, "events" | "clientCpu"> {
+export interface Slice extends Omit<Round, "events" | "clientCpu" | "refused"> {
   readonly cpu: CpuReading;
   /** Statements that read the database for the calls. */
   readonly reads: number;

@@ -1,7 +1,11 @@
 import { once } from "node:events";
 import { type ClientHttp2Session, connect, constants } from "node:http2";
+import { setTimeout as sleep } from "node:timers/promises";
 import { fromBinary } from "@bufbuild/protobuf";
+import { anyUnpack, durationMs } from "@bufbuild/protobuf/wkt";
 import { IngestionService } from "../../sdk/src/gen/pulsewire/ingestion/v1/ingestion_service_pb.js";
+import { RetryInfoSchema } from "../../server/src/gen/google/rpc/error_details_pb.js";
+import { StatusSchema } from "../../server/src/gen/google/rpc/status_pb.js";
 import { batchFrame, type Stencil, singleFrame } from "./events.ts";
 import type { Caller, Workload } from "./workload.ts";
 
@@ -25,6 +29,62 @@ export function batchWorkload(options: GrpcOptions, size: number): Promise<Workl
       return size;
     },
   );
+}
+
+/** Batches over gRPC by callers that, when they are refused, come back after the time that they are told. */
+export async function patientWorkload(options: GrpcOptions, size: number): Promise<Workload> {
+  const sessions = await openSessions(options.url, options.connections);
+  const { ingestEvents } = IngestionService.method;
+  const headers = {
+    ...grpcHeaders(`/${IngestionService.typeName}/${ingestEvents.name}`),
+    "x-api-key": options.apiKey,
+  };
+  let refused = 0;
+  const caller = (_: unknown, index: number): Caller => {
+    const message = batchFrame(index, size);
+    const session = sessions[index % options.connections] as ClientHttp2Session;
+    let notBefore = 0;
+    return async () => {
+      const waitMs = notBefore - performance.now();
+      if (waitMs > 0) {
+        await sleep(Math.min(waitMs, longestSleepMs));
+        return 0;
+      }
+      const answer = await unary(session, headers, message.stamp());
+      if (answer.status === 0) {
+        const { counts } = fromBinary(ingestEvents.output, answer.body);
+        if (counts?.accepted !== size) throw new Error(`${counts?.accepted} of ${size} events were accepted`);
+        return size;
+      }
+      const delayMs = answer.status === resourceExhausted ? retryDelayOf(answer.details) : undefined;
+      if (delayMs === undefined) throw new Error(`grpc-status ${answer.status}: ${answer.reason}`);
+      refused++;
+      notBefore = performance.now() + delayMs;
+      return 0;
+    };
+  };
+  return {
+    callers: Array.from({ length: options.callers }, caller),
+    refused: () => refused,
+    async [Symbol.asyncDispose]() {
+      for (const session of sessions) session.close();
+    },
+  };
+}
+
+const resourceExhausted = 8;
+/** So that a round can end while callers wait. */
+const longestSleepMs = 100;
+
+/** The delay of a refusal; undefined where it has none. */
+function retryDelayOf(details: string | undefined): number | undefined {
+  if (!details) return undefined;
+  const status = fromBinary(StatusSchema, Buffer.from(details, "base64"));
+  for (const any of status.details) {
+    const info = anyUnpack(any, RetryInfoSchema);
+    if (info?.retryDelay) return durationMs(info.retryDelay);
+  }
+  return undefined;
 }
 
 /** Single events over gRPC. */
@@ -85,6 +145,8 @@ export interface GrpcAnswer {
   readonly status: number;
   /** `grpc-message`. */
   readonly reason: string | undefined;
+  /** `grpc-status-details-bin`. */
+  readonly details: string | undefined;
   /** The first message. */
   readonly body: Uint8Array;
 }
@@ -100,9 +162,11 @@ export function unary(
     const chunks: Buffer[] = [];
     let status: unknown;
     let reason: unknown;
+    let details: unknown;
     const note = (fields: Record<string, unknown>) => {
       status ??= fields["grpc-status"];
       reason ??= fields["grpc-message"];
+      details ??= fields["grpc-status-details-bin"];
     };
     stream.on("response", note);
     stream.on("trailers", note);
@@ -113,6 +177,7 @@ export function unary(
       resolve({
         status: Number(status),
         reason: reason as string | undefined,
+        details: details as string | undefined,
         body: Buffer.concat(chunks).subarray(5),
       });
     });

@@ -1,5 +1,5 @@
 /**
- * Ingest against plain COPY: node test/bench/ingest.ts [--json file] [--seconds n] [--rounds n] [--profile]
+ * Ingest against plain COPY, and single events against FastAPI + asyncpg, Fastify + pg and the bare calls of grpc-js: node test/bench/ingest.ts [--json file] [--seconds n] [--rounds n] [--profile]
  *
  * The real server on its own durable PostgreSQL, the load in a process of its own, the workloads in turns, so that all meet
  * the same machine. Every answer is an event committed: the table is counted in the end.
@@ -14,6 +14,7 @@ import { readDemoKey, startServerProcess } from "../helpers/server-process.ts";
 import { type CpuReading, cpuBetween, readCpu } from "./cpu.ts";
 import type { LoadCommand } from "./load.ts";
 import { startLoadProcess } from "./load-process.ts";
+import { createPeerTable, type Peer, startPeer } from "./peers/start.ts";
 import {
   connectProfiler,
   type ProfileSummary,
@@ -21,7 +22,7 @@ import {
   profilableOptions,
   summarize,
 } from "./profile.ts";
-import { type BenchResult, printResult, show, spreadOf, writeReport } from "./report.ts";
+import { type BenchResult, printResult, type Spread, show, spreadOf, writeReport } from "./report.ts";
 import type { Round } from "./workload.ts";
 
 const batchSize = 500;
@@ -43,74 +44,131 @@ interface Measured extends Round {
   readonly cpu: CpuReading;
 }
 
+/** A load, and who is loaded. */
+interface Bench {
+  readonly command: LoadCommand;
+  /** The server, whose CPU is counted. */
+  readonly pid: number;
+  /** Whether what is acknowledged must be in our table. */
+  readonly ours: boolean;
+}
+
+const copyTitle = "COPY by 500, 2 connections";
+const batchTitle = "gRPC batches of 500";
+const singleTitle = "gRPC single, 64 callers";
+const peerTitles = {
+  fastapi: "FastAPI + asyncpg single",
+  fastify: "Fastify + pg single",
+  "grpc-js": "grpc-js, call without work",
+} as const;
+
 export async function ingestBench({ seconds, rounds, profile }: IngestBenchOptions): Promise<BenchResult> {
   const dataDir = await mkdtemp(path.join(os.tmpdir(), "pulsewire-bench-"));
   try {
+    // Ingestion alone: what workers cost is measured by ingest-long.ts.
     await using server = await startServerProcess(
-      { PULSEWIRE_DATA_DIR: dataDir },
+      { PULSEWIRE_DATA_DIR: dataDir, PULSEWIRE_ROLE: "api" },
       { nodeOptions: profile ? profilableOptions : [] },
     );
     await using load = startLoadProcess();
     await using database = await connectToDatabase(dataDir);
+    await createPeerTable(database);
+    await using fastapi = await startPeer("fastapi", database);
+    await using fastify = await startPeer("fastify", database);
+    await using grpcJs = await startPeer("grpc-js", database);
     const postmaster = postmasterOf(dataDir);
     const target = { url: server.url, apiKey: readDemoKey(dataDir) };
     const { host, user, database: name } = database;
-    const commands: Record<string, LoadCommand> = {
-      "COPY by 500, 2 connections": {
-        kind: "copy",
-        database: { host, user: user as string, database: name as string },
-        callers: copyConnections,
-        size: batchSize,
-        seconds,
-      },
-      "gRPC batches of 500": {
-        kind: "batch",
-        ...target,
-        callers: batchCallers,
-        connections: grpcConnections,
-        size: batchSize,
-        seconds,
-      },
-      "gRPC single, 64 callers": {
-        kind: "single",
-        ...target,
-        callers: singleCallers,
-        connections: grpcConnections,
-        seconds,
-      },
-      "JSON single, 64 callers": { kind: "json", ...target, callers: singleCallers, seconds },
-    };
+    const { pid } = server;
+    const single = { callers: singleCallers, seconds };
+    const peer = (kind: "fastapi" | "fastify", { url, pid: own }: Peer): [string, Bench] => [
+      peerTitles[kind],
+      { command: { kind: "json", url, apiKey: "none", ...single, path: "/events" }, pid: own, ours: false },
+    ];
+    const benches = new Map<string, Bench>([
+      [
+        copyTitle,
+        {
+          command: {
+            kind: "copy",
+            database: { host, user: user as string, database: name as string },
+            callers: copyConnections,
+            size: batchSize,
+            seconds,
+          },
+          pid,
+          ours: false,
+        },
+      ],
+      [
+        batchTitle,
+        {
+          command: {
+            kind: "batch",
+            ...target,
+            callers: batchCallers,
+            connections: grpcConnections,
+            size: batchSize,
+            seconds,
+          },
+          pid,
+          ours: true,
+        },
+      ],
+      [
+        singleTitle,
+        { command: { kind: "single", ...target, connections: grpcConnections, ...single }, pid, ours: true },
+      ],
+      ["JSON single, 64 callers", { command: { kind: "json", ...target, ...single }, pid, ours: true }],
+      peer("fastapi", fastapi),
+      peer("fastify", fastify),
+      [
+        peerTitles["grpc-js"],
+        {
+          command: {
+            kind: "single",
+            url: grpcJs.url,
+            apiKey: "none",
+            connections: grpcConnections,
+            ...single,
+          },
+          pid: grpcJs.pid,
+          ours: false,
+        },
+      ],
+    ]);
     let acknowledged = 0;
-    const measure = async (command: LoadCommand): Promise<Measured> => {
-      let before = readCpu(server.pid, postmaster);
+    const measure = async ({ command, pid: loaded, ours }: Bench): Promise<Measured> => {
+      let before = readCpu(loaded, postmaster);
       let after = before;
       const round = await load.run(
         command,
         () => {
-          before = readCpu(server.pid, postmaster);
+          before = readCpu(loaded, postmaster);
         },
         () => {
-          after = readCpu(server.pid, postmaster);
+          after = readCpu(loaded, postmaster);
         },
       );
-      if (command.kind !== "copy") acknowledged += round.events;
+      if (ours) acknowledged += round.events;
       return { ...round, cpu: cpuBetween(before, after) };
     };
 
-    const measured = new Map(Object.keys(commands).map((title) => [title, [] as Measured[]]));
-    for (const command of Object.values(commands)) await measure({ ...command, seconds: warmUpSeconds });
+    const measured = new Map([...benches.keys()].map((title) => [title, [] as Measured[]]));
+    for (const bench of benches.values()) {
+      await measure({ ...bench, command: { ...bench.command, seconds: warmUpSeconds } });
+    }
     for (let round = 0; round < rounds; round++) {
-      for (const [title, command] of Object.entries(commands))
-        measured.get(title)?.push(await measure(command));
+      for (const [title, bench] of benches) measured.get(title)?.push(await measure(bench));
     }
 
     const profiles: Record<string, ProfileSummary> = {};
     if (profile) {
       using profiler = await connectProfiler(server.notices);
-      for (const [title, command] of Object.entries(commands)) {
-        if (command.kind === "copy") continue;
+      for (const [title, bench] of benches) {
+        if (!bench.ours) continue;
         await profiler.start();
-        await measure(command);
+        await measure(bench);
         profiles[title] = summarize(await profiler.stop());
         printSummary(title, profiles[title]);
       }
@@ -127,6 +185,13 @@ export async function ingestBench({ seconds, rounds, profile }: IngestBenchOptio
   }
 }
 
+/** Each round against that of another load next to it in time. */
+function ratioOf(measured: ReadonlyMap<string, readonly Measured[]>, title: string, other: string): Spread {
+  const rates = (of: string) => (measured.get(of) ?? []).map(({ events, seconds }) => events / seconds);
+  const others = rates(other);
+  return spreadOf(rates(title).map((rate, index) => rate / (others[index] ?? Number.NaN)));
+}
+
 function resultOf(
   measured: ReadonlyMap<string, readonly Measured[]>,
   run: { seconds: number; rounds: number; stored: number; profiles: Record<string, ProfileSummary> },
@@ -138,13 +203,7 @@ function resultOf(
     return {
       title,
       eventsPerSecond: spread(({ events, seconds }) => events / seconds),
-      // Each round against the COPY next to it in time.
-      ofCopy: spreadOf(
-        rounds.map(({ events, seconds }, index) => {
-          const copy = [...measured.values()][0]?.[index] as Measured;
-          return events / seconds / (copy.events / copy.seconds);
-        }),
-      ),
+      ofCopy: ratioOf(measured, title, copyTitle),
       serverMicros: perEvent(({ cpu }) => cpu.server),
       postgresMicros: perEvent(({ cpu }) => cpu.postgres),
       clientMicros: perEvent(({ clientCpu }) => clientCpu),
@@ -171,13 +230,17 @@ function resultOf(
       show(of.eventsPerSecond.median),
       `(${show(of.eventsPerSecond.min)}–${show(of.eventsPerSecond.max)})`,
       `${show(of.ofCopy.median)}×`,
-      of.title.startsWith("COPY") ? "" : show(of.serverMicros.median),
+      of.title === copyTitle ? "" : show(of.serverMicros.median),
       show(of.postgresMicros.median),
       show(of.clientMicros.median),
       show(of.p50Ms.median),
       show(of.p99Ms.median),
     ]),
     notes: [
+      ...Object.values(peerTitles).map((peer) => {
+        const ratio = ratioOf(measured, singleTitle, peer);
+        return `${singleTitle}: ${show(ratio.median)}× (${show(ratio.min)}–${show(ratio.max)}) of ${peer}`;
+      }),
       `µs: CPU time of each process per event. ${show(run.stored)} events acknowledged, as many stored.`,
     ],
     figures: { ...run, batchSize, batchCallers, singleCallers, grpcConnections, copyConnections, workloads },

@@ -4,8 +4,15 @@ import { IngestionService } from "../../sdk/src/gen/pulsewire/ingestion/v1/inges
 import { singleJson } from "./events.ts";
 import type { Caller, Workload } from "./workload.ts";
 
+const ingestPath = `/${IngestionService.typeName}/${IngestionService.method.ingestEvent.name}`;
+
 /** Single events as JSON over HTTP/1.1, a connection for each caller that is kept open. */
-export async function jsonWorkload(url: string, apiKey: string, callers: number): Promise<Workload> {
+export async function jsonWorkload(
+  url: string,
+  apiKey: string,
+  callers: number,
+  path: string = ingestPath,
+): Promise<Workload> {
   const { hostname, port, host } = new URL(url);
   const sockets: Socket[] = [];
   const list: Caller[] = [];
@@ -15,7 +22,7 @@ export async function jsonWorkload(url: string, apiKey: string, callers: number)
     sockets.push(socket);
     const body = singleJson(index);
     const head =
-      `POST /${IngestionService.typeName}/${IngestionService.method.ingestEvent.name} HTTP/1.1\r\nhost: ${host}\r\n` +
+      `POST ${path} HTTP/1.1\r\nhost: ${host}\r\n` +
       `content-type: application/json\r\nx-api-key: ${apiKey}\r\ncontent-length: `;
     list.push(async () => {
       const bytes = body.stamp();

@@ -2,7 +2,7 @@
 import type { ClientConfig } from "pg";
 import { type CheckOptions, checkWorkload } from "./auth-calls.ts";
 import { copyWorkload } from "./copy.ts";
-import { batchWorkload, singleWorkload } from "./grpc-calls.ts";
+import { batchWorkload, patientWorkload, singleWorkload } from "./grpc-calls.ts";
 import { jsonWorkload } from "./json-calls.ts";
 import { type RpcCallOptions, rpcGrpcWorkload, rpcJsonWorkload } from "./rpc-calls.ts";
 import { type SampleLoad, sampleWorkload } from "./sample-calls.ts";
@@ -26,6 +26,15 @@ export type LoadCommand = { readonly seconds: number } & (
       readonly size: number;
     }
   | {
+      /** Batches of callers that come back when they are told to. */
+      readonly kind: "patient";
+      readonly url: string;
+      readonly apiKey: string;
+      readonly callers: number;
+      readonly connections: number;
+      readonly size: number;
+    }
+  | {
       readonly kind: "single";
       readonly url: string;
       readonly apiKey: string;
@@ -36,7 +45,14 @@ export type LoadCommand = { readonly seconds: number } & (
   | ({ readonly kind: "rpc-grpc" | "rpc-json" } & RpcCallOptions)
   | ({ readonly kind: "samples" } & SampleLoad)
   | ({ readonly kind: "watch" } & WatchOptions)
-  | { readonly kind: "json"; readonly url: string; readonly apiKey: string; readonly callers: number }
+  | {
+      readonly kind: "json";
+      readonly url: string;
+      readonly apiKey: string;
+      readonly callers: number;
+      /** Default: IngestEvent. */
+      readonly path?: string;
+    }
 );
 
 export type LoadAnswer = { readonly ready: true } | { readonly round: Round } | { readonly error: string };
@@ -47,6 +63,8 @@ function open(command: LoadCommand): Promise<Workload> {
       return copyWorkload(command.database, command.callers, command.size);
     case "batch":
       return batchWorkload(command, command.size);
+    case "patient":
+      return patientWorkload(command, command.size);
     case "single":
       return singleWorkload(command);
     case "check":
@@ -60,7 +78,7 @@ function open(command: LoadCommand): Promise<Workload> {
     case "watch":
       return watchWorkload(command);
     case "json":
-      return jsonWorkload(command.url, command.apiKey, command.callers);
+      return jsonWorkload(command.url, command.apiKey, command.callers, command.path);
   }
 }
 

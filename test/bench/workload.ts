@@ -3,6 +3,8 @@ export interface Workload extends AsyncDisposable {
   readonly callers: readonly Caller[];
   /** True when nothing is left to send, before the time is over. */
   isDone?(): boolean;
+  /** Calls so far that were refused with the time to come back. */
+  refused?(): number;
 }
 
 /** Sends one call and returns how many events were acknowledged. Throws when there was no good answer. */
@@ -12,6 +14,8 @@ export type Caller = () => Promise<number>;
 export interface Round {
   readonly events: number;
   readonly calls: number;
+  /** Calls that were refused with the time to come back. */
+  readonly refused: number;
   readonly seconds: number;
   /** CPU of the process that made the load. */
   readonly clientCpu: number;
@@ -44,6 +48,7 @@ export async function runRound(workload: Workload, seconds: number): Promise<Rou
   return {
     events,
     calls: latencies.length,
+    refused: workload.refused?.() ?? 0,
     seconds: elapsed,
     clientCpu: (used.user + used.system) / 1e6,
     p50Ms: quantile(0.5),

@@ -35,6 +35,12 @@ export function statOf(pid: number): ProcessStat | undefined {
   }
 }
 
+/** Memory of a process that is in use, MiB. */
+export function residentMb(pid: number): number {
+  const kilobytes = /^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1];
+  return Math.round(Number(kilobytes) / 1_024);
+}
+
 /** The children of a process. */
 export function childrenOf(parent: number): ProcessStat[] {
   return readdirSync("/proc")
