@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { DeliveryStatus } from "../server/src/gen/pulsewire/webhooks/v1/delivery_pb.js";
 import { WebhookDisabledReason } from "../server/src/gen/pulsewire/webhooks/v1/webhook_pb.js";
+import { createReceivers } from "../server/src/webhooks/receivers.ts";
 import { nextAttemptMs, readRetryAfter } from "../server/src/webhooks/schedule.ts";
 import { functionEvent, startPost } from "./helpers/deliveries.ts";
 import { startReceiver } from "./helpers/receiver.ts";
@@ -216,4 +217,29 @@ test("the schedule: doubling pauses that vary by a fifth, for three days", () =>
   assert.equal(readRetryAfter("120", 0), 120_000);
   assert.equal(readRetryAfter(new Date(90_000).toUTCString(), 30_000), 60_000);
   assert.equal(readRetryAfter("soon", 0), undefined);
+});
+
+test("places: everyone's first before anyone's second, a quarter kept from those that are slow", () => {
+  const receivers = createReceivers({ maxConcurrent: 8, maxConcurrentPerReceiver: 3 });
+  const waiting = (...names: string[]) =>
+    names.map((receiver, dueMs) => ({ tenantId: "t", receiver, dueMs }));
+  const chosen = (...names: string[]) =>
+    receivers.choose(waiting(...names), 1_000).map(({ receiver, limit }) => `${receiver}${limit}`);
+  assert.deepEqual(chosen("a", "b"), ["a1", "b1"]);
+  for (const name of ["a", "b"]) receivers.begin(name);
+  receivers.end("a", { accepted: true, tookMs: 5 });
+  receivers.end("b", { accepted: true, tookMs: 5_000 });
+  assert.deepEqual(chosen("b", "a"), ["b1", "a2"]);
+  const slow = ["s1", "s2", "s3", "s4", "s5", "s6", "s7", "s8"];
+  for (const name of slow) receivers.begin(name);
+  for (const name of slow) receivers.end(name, { accepted: false, tookMs: 1 });
+  assert.equal(chosen(...slow).length, 6);
+  assert.deepEqual(chosen(...slow, "a").length, 7);
+  for (const name of slow.slice(0, 6)) receivers.begin(name);
+  assert.deepEqual(chosen(...slow, "a", "c"), ["a1", "c1"]);
+  // One that asks to be left alone is, until it accepts again.
+  receivers.begin("p");
+  receivers.end("p", { accepted: false, tookMs: 1, pausedUntilMs: 5_000 });
+  receivers.end("s1", { accepted: true, tookMs: 1 });
+  assert.deepEqual(chosen("p", "a"), ["a2"]);
 });

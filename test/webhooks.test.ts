@@ -10,9 +10,10 @@ import { DeliveryStatus } from "../server/src/gen/pulsewire/webhooks/v1/delivery
 import { WebhookDisabledReason } from "../server/src/gen/pulsewire/webhooks/v1/webhook_pb.js";
 import { WebhooksService } from "../server/src/gen/pulsewire/webhooks/v1/webhooks_service_pb.js";
 import { emitWebhookEvent } from "../server/src/webhooks/emit.ts";
+import { createTestDatabase } from "./helpers/database.ts";
 import { assertFails } from "./helpers/errors.ts";
 import { startReceiver, verified } from "./helpers/receiver.ts";
-import { grpcSession, startTestServer, type TestServer } from "./helpers/server.ts";
+import { grpcSession, registerTenant, serve, startTestServer, type TestServer } from "./helpers/server.ts";
 
 let server: TestServer;
 let session: ReturnType<typeof grpcSession>;
@@ -301,3 +302,37 @@ async function delivered(count: number): Promise<void> {
     if (deliveries.filter(({ test }) => !test).length >= count) return;
   }
 }
+
+test("secrets are encrypted anew when the operator changes the key, and the old key can go", async () => {
+  const [old, next] = [randomBytes(32).toString("base64"), randomBytes(32).toString("base64")];
+  await using database = await createTestDatabase();
+  const settings = { PULSEWIRE_ALLOW_PRIVATE_WEBHOOKS: "on" };
+  await using receiver = await startReceiver();
+  let credentials: Record<string, string>;
+  let webhookId: string;
+  let secret: string;
+  {
+    await using before = await serve(database, { ...settings, PULSEWIRE_KEY_ENCRYPTION_KEY: old });
+    credentials = { "x-api-key": (await registerTenant(before.url, "first")).apiKey };
+    using own = grpcSession(before.url, credentials);
+    const made = await createClient(WebhooksService, own.transport).createWebhook({ url: receiver.url });
+    webhookId = made.webhook?.id ?? "";
+    secret = made.secret;
+  }
+  const sealed = async () =>
+    (await database.superuser.query("select secret from pulsewire.webhooks")).rows[0].secret;
+  const first = await sealed();
+  {
+    await using _both = await serve(database, {
+      ...settings,
+      PULSEWIRE_KEY_ENCRYPTION_KEY: `${next},${old}`,
+    });
+    while ((await sealed()) === first) await new Promise((done) => setTimeout(done, 20));
+  }
+  await using after = await serve(database, { ...settings, PULSEWIRE_KEY_ENCRYPTION_KEY: next });
+  using own = grpcSession(after.url, credentials);
+  await createClient(WebhooksService, own.transport).testWebhook({ webhookId });
+  const [received] = await receiver.has(1);
+  assert.ok(received);
+  verified(secret, received);
+});

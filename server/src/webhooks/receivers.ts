@@ -1,7 +1,7 @@
 /**
  * How much each receiver is given at once. One that accepts quickly gets more and more, up to the bound; one that fails or
- * is slow gets one at a time, so that however many such there are, they hold few places and delay nobody else. In memory:
- * every process learns for itself.
+ * is slow gets one at a time, and all such together only a part of the places: however many there are, they delay nobody
+ * else. In memory: every process learns for itself.
  */
 import type { WaitingReceiver, Wanted } from "./claim.ts";
 
@@ -12,12 +12,16 @@ export interface ReceiverRules {
 
 /** An attempt that takes longer makes its receiver a slow one. */
 const slowMs = 3_000;
-/** What a receiver that is not known yet is given. */
-const firstAllowance = 4;
+/** The part of all places that slow and failing receivers may hold together. */
+const slowShare = 0.75;
+
+/** Receivers that are remembered. */
+const maxKnown = 100_000;
 
 interface Standing {
   inFlight: number;
   allowance: number;
+  isSlow: boolean;
   /** Until when it asked to be left alone. */
   pausedUntilMs: number;
 }
@@ -41,11 +45,12 @@ export interface Receivers {
 
 export function createReceivers({ maxConcurrent, maxConcurrentPerReceiver }: ReceiverRules): Receivers {
   const known = new Map<string, Standing>();
-  const unknown = Math.min(firstAllowance, maxConcurrentPerReceiver);
   let inFlight = 0;
 
   const standingOf = (receiver: string): Standing =>
-    known.get(receiver) ?? { inFlight: 0, allowance: unknown, pausedUntilMs: 0 };
+    known.get(receiver) ?? { inFlight: 0, allowance: 1, isSlow: false, pausedUntilMs: 0 };
+  const slowInFlight = () =>
+    known.values().reduce((sum, standing) => sum + (standing.isSlow ? standing.inFlight : 0), 0);
 
   return {
     get inFlight() {
@@ -53,19 +58,21 @@ export function createReceivers({ maxConcurrent, maxConcurrentPerReceiver }: Rec
     },
     choose(waiting, nowMs) {
       let free = maxConcurrent - inFlight;
+      let freeForSlow = Math.max(1, Math.floor(maxConcurrent * slowShare)) - slowInFlight();
       const open = waiting.flatMap(({ tenantId, receiver, dueMs }) => {
         if (dueMs > nowMs) return [];
-        const standing = standingOf(receiver);
-        const room = standing.pausedUntilMs > nowMs ? 0 : standing.allowance - standing.inFlight;
-        return room > 0 ? [{ tenantId, receiver, room, dueMs, limit: 0 }] : [];
+        const { isSlow, allowance, inFlight, pausedUntilMs } = standingOf(receiver);
+        const room = pausedUntilMs > nowMs ? 0 : allowance - inFlight;
+        return room > 0 ? [{ tenantId, receiver, room, dueMs, isSlow, limit: 0 }] : [];
       });
       open.sort((a, b) => a.dueMs - b.dueMs);
       for (let round = 1; free > 0 && round <= maxConcurrentPerReceiver; round++) {
         for (const one of open) {
           if (free === 0) break;
-          if (one.room < round) continue;
+          if (one.room < round || (one.isSlow && freeForSlow <= 0)) continue;
           one.limit++;
           free--;
+          if (one.isSlow) freeForSlow--;
         }
       }
       return open.filter(({ limit }) => limit > 0);
@@ -81,13 +88,17 @@ export function createReceivers({ maxConcurrent, maxConcurrentPerReceiver }: Rec
       standing.inFlight--;
       inFlight--;
       if (tookMs !== undefined) {
-        const isQuick = accepted && tookMs < slowMs;
-        standing.allowance = isQuick ? Math.min(standing.allowance + 1, maxConcurrentPerReceiver) : 1;
-        standing.pausedUntilMs = Math.max(standing.pausedUntilMs, pausedUntilMs);
+        standing.isSlow = !accepted || tookMs >= slowMs;
+        standing.allowance = standing.isSlow ? 1 : Math.min(standing.allowance + 1, maxConcurrentPerReceiver);
+        standing.pausedUntilMs = accepted ? 0 : Math.max(standing.pausedUntilMs, pausedUntilMs);
       }
-      // One that has nothing under way and is like any other is not worth remembering.
-      if (standing.inFlight === 0 && standing.allowance >= unknown && standing.pausedUntilMs === 0)
-        known.delete(receiver);
+      // The longest unused one is soon known again.
+      known.delete(receiver);
+      known.set(receiver, standing);
+      for (const [name, { inFlight }] of known) {
+        if (known.size <= maxKnown || inFlight > 0) break;
+        known.delete(name);
+      }
     },
   };
 }

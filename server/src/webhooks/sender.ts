@@ -16,6 +16,7 @@ import { type Loop, startLoop } from "../jobs/loop.ts";
 import { attempt, resultOf } from "./attempt.ts";
 import type { Deliver } from "./channels/outcome.ts";
 import { type ClaimedDelivery, claimDue } from "./claim.ts";
+import type { AttemptCounter } from "./figures.ts";
 import { createReceivers } from "./receivers.ts";
 import { createRecorder } from "./recorder.ts";
 
@@ -26,6 +27,8 @@ export interface SenderOptions {
   readonly deliver: Readonly<Record<DeliveryChannel, Deliver>>;
   /** The clock that decides what is due. */
   readonly now: () => number;
+  /** Counts what became of attempts. */
+  readonly counter?: AttemptCounter | undefined;
 }
 
 export interface Sender {
@@ -44,7 +47,7 @@ const maxPauseMs = 3_600_000;
 /** How long closing waits for attempts under way. */
 const closeMs = 3_000;
 
-export function createSender({ db, logger, settings, deliver, now }: SenderOptions): Sender {
+export function createSender({ db, logger, settings, deliver, now, counter }: SenderOptions): Sender {
   const receivers = createReceivers(settings);
   const leaseMs = settings.timeoutMs * leaseTimeouts;
   const stopping = new AbortController();
@@ -62,7 +65,9 @@ export function createSender({ db, logger, settings, deliver, now }: SenderOptio
     }
     try {
       const { outcome, made } = await attempt(deliver[channel], delivery, { now, signal, logger });
-      await recorder.record(resultOf(settings, delivery, outcome, made, now()));
+      const result = resultOf(settings, delivery, outcome, made, now());
+      await recorder.record(result);
+      counter?.count(channel, result.status);
       const { accepted, retryAfterMs = 0 } = outcome;
       const pausedUntilMs = retryAfterMs > 0 ? now() + Math.min(retryAfterMs, maxPauseMs) : 0;
       receivers.end(receiver, { accepted, tookMs: made.durationMs, pausedUntilMs });

@@ -5,6 +5,7 @@ import type { Worker } from "../jobs/workers.ts";
 import type { Resolve } from "../net/allowed.ts";
 import { createChannels } from "./channels/channels.ts";
 import { expandOutbox } from "./expand.ts";
+import { countWaiting } from "./figures.ts";
 import { resealSecrets } from "./reseal.ts";
 import { createSender } from "./sender.ts";
 import { sweepDeliveries } from "./sweep.ts";
@@ -24,6 +25,8 @@ export interface DeliveryWorker extends Worker {
 /** How often the outbox is looked at. */
 const outboxIdleMs = 300;
 const sweepIdleMs = 3_600_000;
+/** How often the log says what waits. */
+const figuresIdleMs = 60_000;
 
 /** Makes deliveries of what was emitted, sends them, and deletes those that are old. */
 export function startDeliveries(context: Context, overrides: DeliveryOverrides = {}): DeliveryWorker {
@@ -56,10 +59,20 @@ export function startDeliveries(context: Context, overrides: DeliveryOverrides =
       return (await sweepDeliveries(db, new Date(now() - config.webhooks.keptMs))) > 0 ? "more" : "idle";
     },
   });
+  const figures = startLoop({
+    name: "delivery figures",
+    idleMs: figuresIdleMs,
+    logger,
+    async step() {
+      const waiting = await countWaiting(db, new Date(now()));
+      if (waiting.length > 0) logger.info({ waiting }, "deliveries that wait");
+      return "idle";
+    },
+  });
   return {
     wake: sender.wake,
     async close() {
-      await Promise.all([outbox.close(), sweep.close()]);
+      await Promise.all([outbox.close(), sweep.close(), figures.close()]);
       await sender.close();
       own?.close();
     },
