@@ -938,6 +938,7 @@ create table sample_blocks (
   samples integer not null,
   written_at timestamp with time zone not null default now(),
   data bytea not null,
+  rollup bytea,
   constraint sample_blocks_pkey PRIMARY KEY (tenant_id, day, run, first_ref, min_ms)
 );
 alter table sample_blocks enable row level security;

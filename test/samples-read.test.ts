@@ -5,7 +5,7 @@ import { type Client, createClient } from "@connectrpc/connect";
 import { withTenant } from "../server/src/db/tenant.ts";
 import { MetricsService } from "../server/src/gen/pulsewire/metrics/v1/metrics_service_pb.js";
 import { samplesChannel, tenantsIn } from "../server/src/metrics/activity.ts";
-import { readLatest, readSamples, selectSeries } from "../server/src/metrics/read.ts";
+import { readSamples, selectSeries } from "../server/src/metrics/read.ts";
 import { grpcSession, startTestServer, type TestServer } from "./helpers/server.ts";
 
 const base = Math.floor(Date.now() / 1_000) * 1_000 - 60_000;
@@ -89,10 +89,5 @@ describe("samples for who computes with them", () => {
     const ids = series.map(({ id }) => id);
     assert.equal((await read({ seriesIds: ids.slice(0, 2) })).length, 2);
     assert.deepEqual(await read({ seriesIds: [] }), []);
-    const latest = await inTenant((trx) => readLatest(trx, tenantId, ids, base + 600));
-    assert.deepEqual([...latest.values()].map(({ ms, value }) => [ms - base, value]).sort(), [
-      [3_000, 3_000],
-      [800, 800],
-    ]);
   });
 });

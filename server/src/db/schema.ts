@@ -324,6 +324,8 @@ export interface SampleBlocksTable {
   samples: Fixed<number>;
   written_at: CreatedAt;
   data: Fixed<Buffer>;
+  /** What they come to by the hour; see `metrics/storage/rollup.ts`. */
+  rollup: Fixed<Buffer | null>;
 }
 
 export interface EventsTable {

@@ -1,6 +1,7 @@
 /** How the samples of a step become one point. */
 import { Aggregation } from "../gen/pulsewire/metrics/v1/sample_pb.js";
 import { lowerBound } from "./storage/columns.ts";
+import { type Hour, hourMs, sumUp } from "./storage/rollup.ts";
 
 export type SetAggregation = Exclude<Aggregation, Aggregation.UNSPECIFIED>;
 
@@ -42,10 +43,18 @@ interface Bucket {
   readonly values: number[];
 }
 
+/** Whether the points can be made of what hours come to. */
+export function takesHours({ stepMs, aggregation }: Pick<Steps, "stepMs" | "aggregation">): boolean {
+  return stepMs % hourMs === 0 && quantiles[aggregation] === undefined;
+}
+
 /** Gathers the samples of a group of series, series after series, in one point for each step that has samples. */
 export class StepGroup {
   readonly #steps: Steps;
   readonly #buckets = new Map<number, Bucket>();
+  /** The sample before, of the series that is being added. */
+  #beforeMs = Number.NEGATIVE_INFINITY;
+  #before = 0;
 
   constructor(steps: Steps) {
     this.#steps = steps;
@@ -56,12 +65,76 @@ export class StepGroup {
     return this.#buckets.size;
   }
 
-  add(samples: Samples): void {
-    if (this.#steps.aggregation === Aggregation.RATE) this.#addIncreases(samples);
-    else this.#addValues(samples);
+  /** Begins a series; its samples follow, oldest first. */
+  beginSeries(): void {
+    this.#beforeMs = Number.NEGATIVE_INFINITY;
   }
 
-  #bucket(step: number): Bucket {
+  /** Hour by hour where steps are hours: so a sum is the same to the last bit, whether it is made of samples or of hours. */
+  addSamples({ timestampsMs, values }: Samples): void {
+    const { stepMs, startMs, aggregation } = this.#steps;
+    const partMs = stepMs % hourMs === 0 ? hourMs : stepMs;
+    const keepValues = quantiles[aggregation] !== undefined;
+    let at = lowerBound(timestampsMs, startMs);
+    if (at > 0) this.#remember(timestampsMs[at - 1] as number, values[at - 1] as number);
+    while (at < timestampsMs.length) {
+      const part = Math.floor((timestampsMs[at] as number) / partMs);
+      const end = lowerBound(timestampsMs, (part + 1) * partMs, at);
+      if (keepValues) {
+        const bucket = this.#bucket(timestampsMs[at] as number);
+        for (let index = at; index < end; index++) bucket.values.push(values[index] as number);
+        bucket.count += end - at;
+      } else if (aggregation === Aggregation.RATE && partMs !== hourMs) {
+        this.#addIncreases(timestampsMs, values, at, end);
+      } else {
+        this.addPart(sumUp(timestampsMs, values, at, end));
+      }
+      at = end;
+    }
+  }
+
+  /** Adds what the samples of a part of a step come to. */
+  addPart(part: Omit<Hour, "startMs">): void {
+    const bucket = this.#bucket(part.firstMs);
+    bucket.count += part.count;
+    if (this.#steps.aggregation === Aggregation.RATE) {
+      bucket.sum += this.#increaseTo(part.firstMs, part.first);
+      bucket.sum += part.growth;
+    } else {
+      bucket.sum += part.sum;
+      if (part.min < bucket.min) bucket.min = part.min;
+      if (part.max > bucket.max) bucket.max = part.max;
+      if (part.lastMs >= bucket.lastMs) {
+        bucket.lastMs = part.lastMs;
+        bucket.last = part.last;
+      }
+    }
+    this.#remember(part.lastMs, part.last);
+  }
+
+  #addIncreases(timestampsMs: Float64Array, values: Float64Array, from: number, to: number): void {
+    const bucket = this.#bucket(timestampsMs[from] as number);
+    for (let at = from; at < to; at++) {
+      const [time, value] = [timestampsMs[at] as number, values[at] as number];
+      bucket.sum += this.#increaseTo(time, value);
+      this.#remember(time, value);
+    }
+    bucket.count += to - from;
+  }
+
+  /** A fall is a reset, counted from 0. What grew over a gap longer than the look-back cannot be told to a step, and is left out. */
+  #increaseTo(time: number, value: number): number {
+    if (time - this.#beforeMs > lookBackMs(this.#steps.stepMs)) return 0;
+    return value >= this.#before ? value - this.#before : value;
+  }
+
+  #remember(time: number, value: number): void {
+    this.#beforeMs = time;
+    this.#before = value;
+  }
+
+  #bucket(ms: number): Bucket {
+    const step = Math.floor(ms / this.#steps.stepMs);
     let bucket = this.#buckets.get(step);
     if (!bucket) {
       bucket = {
@@ -76,48 +149,6 @@ export class StepGroup {
       this.#buckets.set(step, bucket);
     }
     return bucket;
-  }
-
-  #addValues({ timestampsMs, values }: Samples): void {
-    const { stepMs, startMs, aggregation } = this.#steps;
-    const keepValues = quantiles[aggregation] !== undefined;
-    for (let at = lowerBound(timestampsMs, startMs); at < timestampsMs.length; ) {
-      const step = Math.floor((timestampsMs[at] as number) / stepMs);
-      const end = (step + 1) * stepMs;
-      const bucket = this.#bucket(step);
-      const first = at;
-      let { sum, min, max } = bucket;
-      for (; at < timestampsMs.length && (timestampsMs[at] as number) < end; at++) {
-        const value = values[at] as number;
-        sum += value;
-        if (value < min) min = value;
-        if (value > max) max = value;
-        if (keepValues) bucket.values.push(value);
-      }
-      bucket.sum = sum;
-      bucket.min = min;
-      bucket.max = max;
-      bucket.count += at - first;
-      const lastMs = timestampsMs[at - 1] as number;
-      if (lastMs >= bucket.lastMs) {
-        bucket.lastMs = lastMs;
-        bucket.last = values[at - 1] as number;
-      }
-    }
-  }
-
-  /** A fall is a reset, counted from 0. What grew over a gap longer than the look-back cannot be told to a step, and is left out. */
-  #addIncreases({ timestampsMs, values }: Samples): void {
-    const { stepMs, startMs } = this.#steps;
-    const maxGapMs = lookBackMs(stepMs);
-    for (let at = lowerBound(timestampsMs, startMs); at < timestampsMs.length; at++) {
-      const time = timestampsMs[at] as number;
-      const bucket = this.#bucket(Math.floor(time / stepMs));
-      bucket.count++;
-      if (at === 0 || time - (timestampsMs[at - 1] as number) > maxGapMs) continue;
-      const [before, value] = [values[at - 1] as number, values[at] as number];
-      bucket.sum += value >= before ? value - before : value;
-    }
   }
 
   /** The points, oldest first: starts of steps, milliseconds since 1970, and values. */

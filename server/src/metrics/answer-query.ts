@@ -9,9 +9,10 @@ import {
 } from "../gen/pulsewire/metrics/v1/sample_pb.js";
 import type { Caller } from "../rpc/caller.ts";
 import { invalidField, notFound } from "../rpc/errors.ts";
-import { lookBackMs, StepGroup } from "./aggregate.ts";
+import { lookBackMs, StepGroup, takesHours } from "./aggregate.ts";
 import { kindOf } from "./messages.ts";
-import { readSeries } from "./read.ts";
+import { readSeries, readSeriesParts, type SeriesParts } from "./read.ts";
+import { hourMs } from "./storage/rollup.ts";
 import { getStore, listSeries, type SeriesRow } from "./store.ts";
 
 const defaultRangeMs = 3_600_000;
@@ -28,7 +29,7 @@ type SeriesPoints = MessageInitShape<typeof SeriesPointsSchema> & {
   values: number[];
 };
 
-/** Reads the points that a query asks for. */
+/** Reads the points that a query asks for. The transaction must be repeatable read. */
 export async function answerQuery(
   trx: TenantTransaction,
   { tenantId }: Caller,
@@ -109,7 +110,7 @@ async function readRaw(
 ): Promise<void> {
   const answers = new Map(groups.flatMap(({ series, answer }) => series.map(({ id }) => [id, answer])));
   let points = 0;
-  for (const part of partsOf(groups, endMs - startMs)) {
+  for (const part of partsOf(groups, endMs - startMs, expectedIntervalMs)) {
     for (const { series, timestampsMs, values } of await readSeries(trx, tenantId, part, startMs, endMs)) {
       points += values.length;
       budget.answer(points);
@@ -137,13 +138,20 @@ async function readSteps(
   const fromMs = gathered.some(({ aggregation }) => aggregation === Aggregation.RATE)
     ? startMs - lookBackMs(stepMs)
     : startMs;
+  const byHours = gathered.every(({ aggregation }) => takesHours({ stepMs, aggregation }));
   let points = 0;
-  for (const part of partsOf(groups, endMs - fromMs)) {
-    for (const run of await readSeries(trx, tenantId, part, fromMs, endMs)) {
-      budget.read(run.values.length);
-      const { steps } = groupOf.get(run.series.id) as (typeof gathered)[number];
+  for (const some of partsOf(groups, endMs - fromMs, byHours ? hourMs : expectedIntervalMs)) {
+    for (const { series, parts } of byHours
+      ? await readSeriesParts(trx, tenantId, some, fromMs, endMs, startMs)
+      : await readAsParts(trx, tenantId, some, fromMs, endMs)) {
+      const { steps } = groupOf.get(series.id) as (typeof gathered)[number];
       points -= steps.size;
-      steps.add(run);
+      steps.beginSeries();
+      for (const part of parts) {
+        budget.read(part.hours ? part.hours.length : part.values.length);
+        if (part.hours) for (const hour of part.hours) steps.addPart(hour);
+        else steps.addSamples({ timestampsMs: part.times, values: part.values });
+      }
       points += steps.size;
       budget.answer(points);
     }
@@ -162,10 +170,17 @@ async function readSteps(
   }
 }
 
+async function readAsParts(...query: Parameters<typeof readSeries>): Promise<SeriesParts[]> {
+  return (await readSeries(...query)).map(({ series, timestampsMs, values }) => ({
+    series,
+    parts: [{ times: timestampsMs, values }],
+  }));
+}
+
 /** The series in parts of which each can be read at a time. */
-function* partsOf(groups: readonly Group[], rangeMs: number): Generator<SeriesRow[]> {
+function* partsOf(groups: readonly Group[], rangeMs: number, intervalMs: number): Generator<SeriesRow[]> {
   const series = groups.flatMap((group) => group.series);
-  const size = Math.max(16, Math.floor(samplesPerRead / Math.max(1, rangeMs / expectedIntervalMs)));
+  const size = Math.max(16, Math.floor(samplesPerRead / Math.max(1, rangeMs / intervalMs)));
   for (let from = 0; from < series.length; from += size) yield series.slice(from, from + size);
 }
 

@@ -27,7 +27,9 @@ export function metricsHandlers(context: Context): Partial<ServiceImpl<typeof Me
     async querySamples(request, call) {
       const caller = callerOf(call);
       requireStoreAccess(caller, request.storeId);
-      return await withTenant(db, caller.tenantId, (trx) => answerQuery(trx, caller, request));
+      return await withTenant(db, caller.tenantId, (trx) => answerQuery(trx, caller, request), {
+        isolationLevel: "repeatable read",
+      });
     },
 
     async listSeries({ pageSize, pageToken, storeId, name, nameContains, labels }, call) {

@@ -1,8 +1,6 @@
 /** Reads samples for whoever computes with them: queries, alert rules. How they are stored shows nowhere else. */
-import { sql } from "kysely";
-import { uuidArray } from "../db/binary-array.ts";
 import type { TenantTransaction } from "../db/tenant.ts";
-import { dayMs } from "./storage/blocks.ts";
+import { readParts, type SeriesPart } from "./storage/read-parts.ts";
 import { readRuns } from "./storage/read-runs.ts";
 import { listSeries, type SeriesRow } from "./store.ts";
 
@@ -22,13 +20,6 @@ export interface SampleRun {
   /** Milliseconds since 1970, ascending. */
   readonly timestampsMs: Float64Array;
   readonly values: Float64Array;
-}
-
-/** A sample without its series. */
-export interface LatestSample {
-  /** Milliseconds since 1970. */
-  readonly ms: number;
-  readonly value: number;
 }
 
 /** Reads samples from `fromMs` (inclusive) to `toMs` (exclusive). Series without samples in the range are left out. */
@@ -59,6 +50,26 @@ export async function readSeries(
   });
 }
 
+/** A series in parts, oldest first: samples, or what they come to by the hour. */
+export interface SeriesParts {
+  readonly series: SeriesRow;
+  readonly parts: readonly SeriesPart[];
+}
+
+/** As `readSeries`, but from `hoursFromMs` on hours take the place of samples where they are known. The transaction must be repeatable read. */
+export async function readSeriesParts(
+  trx: TenantTransaction,
+  tenantId: string,
+  series: readonly SeriesRow[],
+  fromMs: number,
+  toMs: number,
+  hoursFromMs: number,
+): Promise<SeriesParts[]> {
+  const refs = series.map(({ ref }) => Number(ref));
+  const parts = await readParts(trx, tenantId, refs, fromMs, toMs, hoursFromMs);
+  return series.map((row) => ({ series: row, parts: parts.get(Number(row.ref)) ?? [] }));
+}
+
 /** The series that a selector matches, by name, store and id. */
 export async function selectSeries(
   trx: TenantTransaction,
@@ -66,28 +77,4 @@ export async function selectSeries(
   { storeId = "", name = "", labels = {}, seriesIds }: SeriesSelector,
 ): Promise<SeriesRow[]> {
   return await listSeries(trx, tenantId, { storeId, name, nameContains: "", labels, seriesIds });
-}
-
-/**
- * The latest sample of each series whose time is at or after `sinceMs`, by series id; those without one are left out. Cheap enough to be
- * asked every second for thousands of series, as long as `sinceMs` lies minutes back and not days.
- */
-export async function readLatest(
-  trx: TenantTransaction,
-  tenantId: string,
-  seriesIds: readonly string[],
-  sinceMs: number,
-): Promise<Map<string, LatestSample>> {
-  const { rows } = await sql<{ id: string; ref: bigint }>`/* kept as refs_of_series */
-    select id, ref from series where tenant_id = ${tenantId} and id = any(${uuidArray(seriesIds)}::uuid[])`.execute(
-    trx,
-  );
-  const ids = new Map(rows.map(({ id, ref }) => [Number(ref), id]));
-  const runs = await readRuns(trx, tenantId, [...ids.keys()], sinceMs, Date.now() + 2 * dayMs);
-  return new Map(
-    runs.map(({ ref, times, values }) => [
-      ids.get(ref) as string,
-      { ms: times.at(-1) as number, value: values.at(-1) as number },
-    ]),
-  );
 }

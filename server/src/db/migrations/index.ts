@@ -16,6 +16,7 @@ import * as eventRollups from "./0021_event_rollups.ts";
 import * as eventKeys from "./0022_event_keys.ts";
 import * as storeActivity from "./0030_store_activity.ts";
 import * as sampleStorage from "./0031_sample_storage.ts";
+import * as sampleRollups from "./0032_sample_rollups.ts";
 import * as usage from "./0035_usage.ts";
 import * as alerts from "./0036_alerts.ts";
 import * as functions from "./0040_functions.ts";
@@ -44,6 +45,7 @@ export const migrations: Readonly<Record<string, Migration>> = {
   "0022_event_keys": eventKeys,
   "0030_store_activity": storeActivity,
   "0031_sample_storage": sampleStorage,
+  "0032_sample_rollups": sampleRollups,
   "0035_usage": usage,
   "0036_alerts": alerts,
   "0040_functions": functions,

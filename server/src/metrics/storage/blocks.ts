@@ -2,7 +2,8 @@
 import { sql } from "kysely";
 import type { TenantTransaction } from "../../db/tenant.ts";
 import { encodeBlock } from "./block.ts";
-import type { SeriesRun } from "./columns.ts";
+import { lowerBound, type SeriesRun } from "./columns.ts";
+import { encodeRollup, hourMs } from "./rollup.ts";
 
 export const dayMs = 86_400_000;
 
@@ -36,7 +37,7 @@ export class BlockWriter {
 
   async add(run: SeriesRun): Promise<void> {
     for (let from = 0; from < run.times.length; ) {
-      const to = Math.min(run.times.length, from + maxBlockSamples - this.#samples);
+      const to = cutAt(run.times, from, from + maxBlockSamples - this.#samples);
       this.#runs.push({
         ref: run.ref,
         times: run.times.subarray(from, to),
@@ -44,7 +45,7 @@ export class BlockWriter {
       });
       this.#samples += to - from;
       from = to;
-      if (this.#samples === maxBlockSamples) await this.finish();
+      if (from < run.times.length || this.#samples === maxBlockSamples) await this.finish();
     }
   }
 
@@ -61,10 +62,19 @@ export class BlockWriter {
     const maxMs = Math.max(...runs.map(({ times }) => times.at(-1) as number));
     const lastRef = (runs.at(-1) as SeriesRun).ref;
     await sql`/* kept as insert_sample_block */
-      insert into sample_blocks (tenant_id, day, run, first_ref, last_ref, min_ms, max_ms, level, samples, data)
+      insert into sample_blocks
+        (tenant_id, day, run, first_ref, last_ref, min_ms, max_ms, level, samples, data, rollup)
       values (${tenantId}, ${day}, ${run}, ${first.ref}, ${lastRef}, ${minMs}, ${maxMs}, ${level}, ${samples},
-        ${await encodeBlock(runs)})`.execute(this.#trx);
+        ${await encodeBlock(runs)}, ${await encodeRollup(runs)})`.execute(this.#trx);
   }
+}
+
+/** Where a block that has room for the samples up to `room` ends: at the end of an hour, if there is one. */
+function cutAt(times: Float64Array, from: number, room: number): number {
+  if (room >= times.length) return times.length;
+  const hour = Math.floor((times[room] as number) / hourMs) * hourMs;
+  const cut = lowerBound(times, hour, from, room);
+  return cut > from ? cut : room;
 }
 
 /**

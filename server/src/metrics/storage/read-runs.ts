@@ -33,8 +33,7 @@ export async function readRuns(
   const [fromMs, toMs] = [Math.ceil(from), Math.ceil(to)];
   if (refs.length === 0 || fromMs >= toMs) return [];
   const wanted = new Set(refs);
-  const prefix = `${tenantId} `;
-  const kept = [...decodedBatches.keys()].filter((key) => key.startsWith(prefix));
+  const batches = keptBatches(tenantId);
   const { rows } = await sql<StoredRow>`
     select seq, data from (
       select 0 as place, run as written, null::bigint as seq, data from sample_blocks
@@ -42,7 +41,7 @@ export async function readRuns(
         and min_ms < ${toMs} and max_ms >= ${fromMs}
         and int8range(first_ref, last_ref, '[]') && ${rangesOf(refs)}::int8multirange
       union all
-      select 1, seq, seq, case when seq = any(${kept.map((key) => key.slice(prefix.length))}::bigint[]) then null else data end
+      select 1, seq, seq, ${batches.data}
       from sample_batches
       where tenant_id = ${tenantId} and min_ms < ${toMs} and max_ms >= ${fromMs}
     ) as stored
@@ -63,9 +62,7 @@ export async function readRuns(
       }
       continue;
     }
-    const key = prefix + seq;
-    const columns = decodedBatches.get(key) ?? decodeBatch(data as Buffer);
-    decodedBatches.set(key, columns);
+    const columns = batches.columnsOf(seq, data);
     let at = 0;
     columns.refs.forEach((ref, index) => {
       const end = at + (columns.counts[index] as number);
@@ -84,10 +81,56 @@ export async function readRuns(
   return runs;
 }
 
-const dayNumber = (ms: number) => sql`date '1970-01-01' + ${Math.floor(ms / dayMs)}::int`;
+/** The tenant's batches that are decoded already. Held by who reads, for others may drive them out meanwhile. */
+function keptBatches(tenantId: string) {
+  const prefix = `${tenantId} `;
+  const kept = new Map<bigint, SampleColumns>();
+  for (const [key, columns] of decodedBatches.entries()) {
+    if (key.startsWith(prefix)) kept.set(BigInt(key.slice(prefix.length)), columns);
+  }
+  return {
+    /** The column of the data, empty where it is decoded. */
+    data: sql`case when seq = any(${[...kept.keys()]}::bigint[]) then null else data end`,
+    columnsOf(seq: bigint, data: Buffer | null): SampleColumns {
+      const columns = kept.get(seq) ?? decodeBatch(data as Buffer);
+      decodedBatches.set(prefix + seq, columns);
+      return columns;
+    },
+  };
+}
+
+/** Which of the wanted series have samples in batches, as `<ref> <start of the day>`. */
+export async function batchRefs(
+  trx: TenantTransaction,
+  tenantId: string,
+  wanted: ReadonlySet<number>,
+  fromMs: number,
+  toMs: number,
+): Promise<Set<string>> {
+  const batches = keptBatches(tenantId);
+  const { rows } = await sql<{ seq: bigint; data: Buffer | null }>`
+    select seq, ${batches.data} as data from sample_batches
+    where tenant_id = ${tenantId} and min_ms < ${toMs} and max_ms >= ${fromMs}`.execute(trx);
+  const found = new Set<string>();
+  for (const { seq, data } of rows) {
+    const { refs, counts, times } = batches.columnsOf(seq, data);
+    let at = 0;
+    refs.forEach((ref, index) => {
+      const end = at + (counts[index] as number);
+      if (wanted.has(ref)) {
+        for (let sample = at; sample < end; sample++)
+          found.add(`${ref} ${Math.floor((times[sample] as number) / dayMs) * dayMs}`);
+      }
+      at = end;
+    });
+  }
+  return found;
+}
+
+export const dayNumber = (ms: number) => sql`date '1970-01-01' + ${Math.floor(ms / dayMs)}::int`;
 
 /** Numbers as PostgreSQL's multirange, those next to each other in one range. */
-function rangesOf(refs: readonly number[]): string {
+export function rangesOf(refs: readonly number[]): string {
   const sorted = Float64Array.from(refs).sort();
   const ranges: string[] = [];
   for (let index = 0; index < sorted.length; ) {
