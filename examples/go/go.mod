@@ -1,0 +1,3 @@
+module pulsewire.example/eventflow
+
+go 1.21
