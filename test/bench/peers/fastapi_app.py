@@ -2,7 +2,6 @@
 
 import json
 import os
-from contextlib import asynccontextmanager
 from datetime import datetime
 
 import asyncpg
@@ -33,8 +32,11 @@ class Request(BaseModel):
     event: Event
 
 
-@asynccontextmanager
-async def lifespan(app: FastAPI):
+app = FastAPI()
+
+
+@app.on_event("startup")
+async def connect():
     app.state.pool = await asyncpg.create_pool(
         host=os.environ["PEER_DB_HOST"],
         user=os.environ["PEER_DB_USER"],
@@ -42,11 +44,6 @@ async def lifespan(app: FastAPI):
         min_size=16,
         max_size=16,
     )
-    yield
-    await app.state.pool.close()
-
-
-app = FastAPI(lifespan=lifespan)
 
 
 @app.post("/events")
