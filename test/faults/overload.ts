@@ -1,5 +1,5 @@
 /**
- * Ten times the callers that keep the server busy: node test/faults/overload.ts [--seconds n]
+ * Ten times the callers that keep the server busy: node test/faults/overload.ts [--seconds n] [--goodput n]
  *
  * What is over its capacity is refused with the time to come back, the rest goes on at the rate of before, and memory stays
  * bounded. Callers come back when they are told to.
@@ -20,12 +20,15 @@ const factor = 10;
 const connections = 4;
 /** Rows that may wait: more than the usual callers need, far fewer than ten times as many send. */
 const maxQueuedRows = 10_000;
-const leastGoodput = 0.9;
 /** What the server may hold beyond what it holds at its peak. */
 const maxGrowthMb = 256;
 
-const { values } = parseArgs({ options: { seconds: { type: "string", default: "60" } } });
+const { values } = parseArgs({
+  options: { seconds: { type: "string", default: "60" }, goodput: { type: "string", default: "0.9" } },
+});
 const seconds = Number(values.seconds);
+/** The least part of the peak rate that may be left. */
+const leastGoodput = Number(values.goodput);
 
 const dataDir = await mkdtemp(path.join(os.tmpdir(), "pulsewire-overload-"));
 try {
