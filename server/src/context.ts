@@ -38,6 +38,7 @@ import {
 } from "./ingestion/analytics/answers.ts";
 import { createEventIngest, type EventIngest } from "./ingestion/ingest.ts";
 import { createEventNews } from "./ingestion/news.ts";
+import { createEventTails, type EventTails } from "./ingestion/reading/tails.ts";
 import { type KeyRing, openKeyRing } from "./keyring.ts";
 import type { ListenerTls } from "./listener/port.ts";
 import { createMailer, type Mailer, type MailTransport } from "./mail/mailer.ts";
@@ -90,6 +91,7 @@ export interface Context {
   /** Counts calls for rate limits. */
   readonly rateWindows: RateWindows;
   readonly events: EventIngest;
+  readonly eventTails: EventTails;
   readonly analytics: Analytics;
   /** Analytics as they were answered lately. */
   readonly analyticsAnswers: AnalyticsAnswers;
@@ -189,6 +191,8 @@ export async function createContext(config: Config, logger: Logger): Promise<Con
     shutdown: shutdown.signal,
   });
   built.defer(progressFeeds.close);
+  const eventTails = createEventTails({ db, bus, logger }, shutdown.signal);
+  built.defer(eventTails.close);
   const { analyticsTtlMs, analyticsCacheBytes } = config.processing;
   const analyticsAnswers = config.redisUrl
     ? await createRedisAnswers(config.redisUrl, logger, analyticsTtlMs)
@@ -230,6 +234,7 @@ export async function createContext(config: Config, logger: Logger): Promise<Con
     progressReports: createProgressReports(db, config, progressFeeds.tell),
     progressFeeds,
     events: createEventIngest(db, pool, config.limits, usage, createEventNews(bus, logger)),
+    eventTails,
     analytics: new Analytics(db, analyticsCacheBytes),
     analyticsAnswers,
     progressIntake: createIntakeMonitor(),

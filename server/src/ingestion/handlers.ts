@@ -1,10 +1,10 @@
-import { durationFromMs, timestampDate, timestampFromDate, timestampFromMs } from "@bufbuild/protobuf/wkt";
+import { durationFromMs, timestampFromDate, timestampFromMs } from "@bufbuild/protobuf/wkt";
 import type { ServiceImpl } from "@connectrpc/connect";
 import type { Context } from "../context.ts";
 import { decodeCursor, pageOf } from "../db/cursor.ts";
 import { withTenant } from "../db/tenant.ts";
 import { ErrorReason } from "../gen/pulsewire/common/v1/error_reason_pb.js";
-import { type Event, type EventFilter, ProcessingStatus } from "../gen/pulsewire/ingestion/v1/event_pb.js";
+import { type Event, ProcessingStatus } from "../gen/pulsewire/ingestion/v1/event_pb.js";
 import type { IngestionService } from "../gen/pulsewire/ingestion/v1/ingestion_service_pb.js";
 import { callerOf } from "../rpc/caller.ts";
 import { failure, invalidField, notFound } from "../rpc/errors.ts";
@@ -14,6 +14,8 @@ import { EncodedAnswer, encodeAnswer, outcomeOf } from "./answer.ts";
 import type { EventRow } from "./event-row.ts";
 import { timeOfId, timeOfUuidv7 } from "./ids.ts";
 import { deadLetterHandlers } from "./processing/handlers.ts";
+import { eventQuery } from "./reading/event-query.ts";
+import { readingHandlers } from "./reading/handlers.ts";
 import { storedEvents } from "./reading/stored-events.ts";
 import { ScannedEvent, ScannedEvents } from "./request-scan.ts";
 import * as store from "./store.ts";
@@ -37,6 +39,7 @@ export function ingestionHandlers(context: Context): Partial<ServiceImpl<typeof 
   return {
     ...analyticsHandlers(context),
     ...deadLetterHandlers(context),
+    ...readingHandlers(context),
 
     async ingestEvent(request, context) {
       const { tenantId } = callerOf(context);
@@ -97,7 +100,7 @@ export function ingestionHandlers(context: Context): Partial<ServiceImpl<typeof 
 
     async listEvents({ filter, pageSize, pageToken, oldestFirst }, context) {
       const { tenantId } = callerOf(context);
-      const query = queryOf(filter, oldestFirst);
+      const query = eventQuery(filter, oldestFirst);
       const identity = `events ${tenantId} ${JSON.stringify(query)}`;
       const [after] = pageToken ? decodeCursor(pageToken, identity, ["uuid"]) : [];
       const limit = pageSize || defaultPageSize;
@@ -107,18 +110,5 @@ export function ingestionHandlers(context: Context): Partial<ServiceImpl<typeof 
         return { events: await storedEvents(trx, tenantId, page), nextPageToken };
       });
     },
-  };
-}
-
-function queryOf(filter: EventFilter | undefined, oldestFirst: boolean): store.EventQuery {
-  return {
-    eventTypes: filter?.eventTypes ?? [],
-    userId: filter?.userId ?? "",
-    sessionId: filter?.sessionId ?? "",
-    sourceService: filter?.sourceService ?? "",
-    minSeverity: filter?.minSeverity ?? 0,
-    receivedFrom: filter?.receivedFrom && timestampDate(filter.receivedFrom),
-    receivedUntil: filter?.receivedUntil && timestampDate(filter.receivedUntil),
-    oldestFirst,
   };
 }

@@ -2,20 +2,19 @@
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { type Kysely, sql } from "kysely";
-import { LRUCache } from "lru-cache";
 import type { Database } from "../../db/schema.ts";
 import { type TenantTransaction, withTenant } from "../../db/tenant.ts";
 import {
   type GetAnalyticsResponse,
   GetAnalyticsResponseSchema,
 } from "../../gen/pulsewire/ingestion/v1/analytics_pb.js";
-import { decodeEntries, type Entries } from "../rollups/entries.ts";
 import { bucketOf, levelMs } from "../rollups/levels.ts";
 import { type Kind, kinds, namesOf } from "../rollups/names.ts";
-import { coverOf, type Range, type RollupRow, readEntries } from "../rollups/store.ts";
+import { coverOf, type Range, type RollupRow } from "../rollups/store.ts";
 import { addSummary, emptySummary, type Summary } from "../rollups/summary.ts";
+import { type KeptRollup, KeptRollups } from "./kept-rollups.ts";
 import type { AnalyticsRange } from "./range.ts";
-import { type Period, type TallyFilter, tally } from "./tally.ts";
+import { entriesOfUsers, type LastNumbers, type Tallied, Tally, type UserSet, userSet } from "./tally.ts";
 
 export interface AnalyticsQuery extends AnalyticsRange {
   /** Empty: all. */
@@ -28,17 +27,14 @@ const topUsers = 10;
 const maxTypesOfUser = 50;
 const maxMetrics = 1_000;
 
-/** Answers from rollups, whose entries it keeps as long as they do not change. */
+/** Answers from rollups. */
 export class Analytics {
   readonly #db: Kysely<Database>;
-  readonly #kept: LRUCache<string, Entries>;
+  readonly #kept: KeptRollups;
 
   constructor(db: Kysely<Database>, cacheBytes: number) {
     this.#db = db;
-    this.#kept = new LRUCache({
-      maxSize: cacheBytes,
-      sizeCalculation: ({ size }) => 20 * size + 500,
-    });
+    this.#kept = new KeptRollups(cacheBytes);
   }
 
   async compute(tenantId: string, query: AnalyticsQuery): Promise<GetAnalyticsResponse> {
@@ -61,49 +57,28 @@ export class Analytics {
       computedAt: timestampFromMs(Date.now()),
     };
     if (!filter) return { ...common, eventsOverTime: seriesOf(query, new Map()) };
+    const { type, users } = filter;
     // By user nothing is known of a period but its entries, so these must be of periods no longer than a step.
-    const byUser = filter.users !== undefined;
-    const range: Range = [query.startMs, query.endMs];
-    const rows = await coverOf(trx, tenantId, [range], byUser ? query.stepLevel : levelMs.length - 1);
-    const entries = await this.#entriesOf(trx, tenantId, rows);
-    const periods = rows.map(
-      ({ bucketMs }, index): Period => ({ startMs: bucketMs, entries: entries[index] as Entries }),
-    );
-
-    const types = new Map<number, number>();
-    const steps = new Map<number, number>();
-    const addTo = (map: Map<number, number>, key: number, count: number) =>
-      map.set(key, (map.get(key) ?? 0) + count);
-    const total = emptySummary();
-    if (!byUser) {
-      for (const row of await inSteps(trx, tenantId, rows, query.stepLevel)) {
-        addSummary(total, only(row.summary, filter.type));
-        for (const [type, count] of row.summary.types) {
-          if (filter.type !== undefined && type !== filter.type) continue;
-          addTo(types, type, count);
-          addTo(steps, bucketOf(query.stepLevel, row.bucketMs), count);
-        }
-      }
-    }
-    const tallied = tally(
+    const maxLevel = users ? query.stepLevel : levelMs.length - 1;
+    const rows = await coverOf(trx, tenantId, [[query.startMs, query.endMs]], maxLevel);
+    const periods = await this.#kept.load(trx, tenantId, rows);
+    const counted = users
+      ? countOfUsers(periods, type, users, last, query)
+      : await countOfAll(trx, tenantId, rows, periods, type, last, query);
+    const { tallied, types, steps, total } = counted;
+    const typesOf = typesOfUsers(
       periods,
-      filter,
+      type,
+      tallied.topUsers.map(({ user }) => user),
       last,
-      topUsers,
-      byUser
-        ? (startMs, type, count) => {
-            addTo(types, type, count);
-            addTo(steps, bucketOf(query.stepLevel, startMs), count);
-          }
-        : undefined,
     );
 
     const metrics = [...total.metrics]
-      .flatMap(([type, sums]) => [...sums].map(([metric, sum]) => ({ type, metric, ...sum })))
-      .sort((a, b) => b.count - a.count || a.type - b.type || a.metric - b.metric)
+      .flatMap(([of, sums]) => [...sums].map(([metric, sum]) => ({ of, metric, ...sum })))
+      .sort((a, b) => b.count - a.count || a.of - b.of || a.metric - b.metric)
       .slice(0, maxMetrics);
     const nameOf = await namesFor(trx, tenantId, [
-      [kinds.type, [...types.keys(), ...tallied.topUsers.flatMap((user) => [...user.types.keys()])]],
+      [kinds.type, [...types.keys()]],
       [kinds.user, tallied.topUsers.map(({ user }) => user)],
       [kinds.metric, metrics.map(({ metric }) => metric)],
     ]);
@@ -111,26 +86,26 @@ export class Analytics {
     return {
       ...common,
       totalEvents: BigInt(tallied.total),
-      eventsByType: mostFirst(types).map(([type, count]) => ({
-        eventType: typeName(type),
+      eventsByType: mostFirst(types).map(([of, count]) => ({
+        eventType: typeName(of),
         count: BigInt(count),
         percentage: Math.round((1_000 * count) / tallied.total) / 10,
       })),
-      topUsers: tallied.topUsers.map(({ user, count, lastMs, types: byType }) => ({
+      topUsers: tallied.topUsers.map(({ user, count, lastMs }) => ({
         userId: nameOf(kinds.user)(user),
         eventCount: BigInt(count),
         lastEventAt: timestampFromMs(lastMs),
-        eventTypes: mostFirst(byType)
+        eventTypes: mostFirst(typesOf.get(user) ?? new Map())
           .slice(0, maxTypesOfUser)
-          .map(([type]) => typeName(type)),
+          .map(([of]) => typeName(of)),
       })),
       eventsOverTime: seriesOf(query, steps),
       avgEventsPerUser:
         tallied.uniqueUsers > 0 ? (tallied.total - tallied.withoutUser) / tallied.uniqueUsers : 0,
       uniqueUsers: BigInt(tallied.uniqueUsers),
       uniqueSessions: BigInt(tallied.uniqueSessions),
-      metrics: metrics.map(({ type, metric, count, sum, min, max, last: lastValue, lastMs }) => ({
-        eventType: typeName(type),
+      metrics: metrics.map(({ of, metric, count, sum, min, max, last: lastValue, lastMs }) => ({
+        eventType: typeName(of),
         name: nameOf(kinds.metric)(metric),
         count: BigInt(count),
         sum,
@@ -141,23 +116,92 @@ export class Analytics {
       })),
     };
   }
+}
 
-  async #entriesOf(trx: TenantTransaction, tenantId: string, rows: readonly RollupRow[]): Promise<Entries[]> {
-    const keyOf = ({ level, bucketMs, version }: RollupRow) => `${tenantId} ${level} ${bucketMs} ${version}`;
-    const found = new Map<RollupRow, Entries>();
-    for (const row of rows) {
-      const kept = this.#kept.get(keyOf(row));
-      if (kept) found.set(row, kept);
+interface Counted {
+  readonly tallied: Tallied;
+  /** Events by type. */
+  readonly types: Map<number, number>;
+  /** Events by step. */
+  readonly steps: Map<number, number>;
+  /** For metrics. */
+  readonly total: Summary;
+}
+
+const addTo = (map: Map<number, number>, key: number, count: number) =>
+  map.set(key, (map.get(key) ?? 0) + count);
+
+async function countOfAll(
+  trx: TenantTransaction,
+  tenantId: string,
+  rows: readonly RollupRow[],
+  periods: readonly KeptRollup[],
+  type: number | undefined,
+  last: LastNumbers,
+  { stepLevel }: AnalyticsQuery,
+): Promise<Counted> {
+  const tally = new Tally(last);
+  for (const { digest, startMs } of periods) tally.addDigest(digest(type), startMs);
+  const types = new Map<number, number>();
+  const steps = new Map<number, number>();
+  const total = emptySummary();
+  for (const row of await inSteps(trx, tenantId, rows, stepLevel)) {
+    addSummary(total, only(row.summary, type));
+    for (const [of, count] of row.summary.types) {
+      if (type !== undefined && of !== type) continue;
+      addTo(types, of, count);
+      addTo(steps, bucketOf(stepLevel, row.bucketMs), count);
     }
-    const missing = rows.filter((row) => !found.has(row));
-    const read = await readEntries(trx, tenantId, missing);
-    for (const [index, row] of missing.entries()) {
-      const entries = decodeEntries(read[index] as Buffer);
-      found.set(row, entries);
-      this.#kept.set(keyOf(row), entries);
-    }
-    return rows.map((row) => found.get(row) as Entries);
   }
+  return { tallied: tally.result(topUsers), types, steps, total };
+}
+
+function countOfUsers(
+  periods: readonly KeptRollup[],
+  type: number | undefined,
+  users: UserSet,
+  last: LastNumbers,
+  { stepLevel }: AnalyticsQuery,
+): Counted {
+  const tally = new Tally(last);
+  const types = new Map<number, number>();
+  const steps = new Map<number, number>();
+  for (const { entries, byUser, startMs } of periods) {
+    const step = bucketOf(stepLevel, startMs);
+    entriesOfUsers(entries, byUser, users, (index) => {
+      const of = entries.types[index] as number;
+      if (type !== undefined && of !== type) return;
+      const count = entries.counts[index] as number;
+      tally.add(entries.users[index] as number, count, startMs + (entries.lasts[index] as number));
+      tally.addSession(entries.sessions[index] as number);
+      addTo(types, of, count);
+      addTo(steps, step, count);
+    });
+  }
+  return { tallied: tally.result(topUsers), types, steps, total: emptySummary() };
+}
+
+/** Events by type of some users. */
+function typesOfUsers(
+  periods: readonly KeptRollup[],
+  type: number | undefined,
+  users: readonly number[],
+  { lastUser }: LastNumbers,
+): Map<number, Map<number, number>> {
+  const found = new Map(users.map((user) => [user, new Map<number, number>()]));
+  const wanted = userSet(users, lastUser);
+  for (const { entries, byUser } of periods) {
+    entriesOfUsers(entries, byUser, wanted, (index) => {
+      const of = entries.types[index] as number;
+      if (type !== undefined && of !== type) return;
+      addTo(
+        found.get(entries.users[index] as number) as Map<number, number>,
+        of,
+        entries.counts[index] as number,
+      );
+    });
+  }
+  return found;
 }
 
 async function lastNumbers(trx: TenantTransaction, tenantId: string) {
@@ -176,7 +220,7 @@ async function filterOf(
   tenantId: string,
   { eventType, userText }: AnalyticsQuery,
   lastUser: number,
-): Promise<TallyFilter | undefined> {
+): Promise<{ type: number | undefined; users: UserSet | undefined } | undefined> {
   const numbers = async (kind: Kind, condition: ReturnType<typeof sql<boolean>>) =>
     (
       await trx
@@ -193,10 +237,8 @@ async function filterOf(
     if (type === undefined) return undefined;
   }
   if (!userText) return { type, users: undefined };
-  const users = new Uint8Array(lastUser + 1);
   const matching = await numbers(kinds.user, sql<boolean>`strpos(name, ${userText}) > 0`);
-  for (const number of matching) users[number] = 1;
-  return matching.length > 0 ? { type, users } : undefined;
+  return matching.length > 0 ? { type, users: userSet(matching, lastUser) } : undefined;
 }
 
 /** The same range in rows that are no longer than a step. */

@@ -5,6 +5,8 @@
  */
 
 const columnCount = 5;
+/** Beyond 4 million entries, 80 MB, a row would be of no use. */
+const maxEntries = 2 ** 22;
 
 /** The entries of a period as they are read: columns side by side. */
 export interface Entries {
@@ -17,7 +19,7 @@ export interface Entries {
   readonly lasts: Int32Array;
 }
 
-/** Reads what `EntryTable.encode` wrote. */
+/** Reads what `EntryTable.encode` wrote, in its order. */
 export function decodeEntries(bytes: Uint8Array): Entries {
   // A copy, for int32 must be aligned, and a buffer of the driver would keep its neighbours alive.
   const all = new Int32Array(new Uint8Array(bytes).buffer);
@@ -63,6 +65,8 @@ export class EntryTable {
       }
       slot = (slot + 1) & mask;
     }
+    if (this.size === maxEntries)
+      throw new RangeError("a period has too many users and sessions to be added up");
     const index = this.size++;
     this.#slots[slot] = index + 1;
     types[index] = type;
@@ -86,12 +90,29 @@ export class EntryTable {
     }
   }
 
-  encode(): Buffer {
-    const all = new Int32Array(columnCount * this.size);
-    this.#columns.forEach((column, index) => {
-      all.set(column.subarray(0, this.size), index * this.size);
-    });
+  /** The columns as bytes; `byUser`: in the order of users, so that those of one can be found without reading all. */
+  encode(byUser = false): Buffer {
+    const { size } = this;
+    const all = new Int32Array(columnCount * size);
+    const order = byUser ? this.#orderByUser() : undefined;
+    for (const [place, column] of this.#columns.entries()) {
+      const start = place * size;
+      if (!order) all.set(column.subarray(0, size), start);
+      else
+        for (let index = 0; index < size; index++)
+          all[start + index] = column[order[index] as number] as number;
+    }
     return Buffer.from(all.buffer);
+  }
+
+  #orderByUser(): Uint32Array {
+    const users = this.#columns[1] as Int32Array;
+    // Both fit into the 53 bits of a number, and numbers are sorted without a function to compare them.
+    const keys = new Float64Array(this.size);
+    for (let index = 0; index < this.size; index++)
+      keys[index] = (users[index] as number) * maxEntries + index;
+    keys.sort();
+    return Uint32Array.from(keys, (key) => key % maxEntries);
   }
 
   #grow(): void {

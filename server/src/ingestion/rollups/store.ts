@@ -12,6 +12,9 @@ export interface Rollup {
   readonly summary: Summary;
 }
 
+/** Whether the entries of a level are in the order of users: minutes are written too often to be sorted each time. */
+export const isByUser = (level: number): boolean => level > 0;
+
 export const emptyRollup = (): Rollup => ({ entries: new EntryTable(), summary: emptySummary() });
 
 /** A range of time in milliseconds, the end not included. */
@@ -102,7 +105,7 @@ export async function writeRows(
     from unnest(${int2Array(rows.map(({ level }) => level))}::smallint[],
       ${timesOf(rows.map(({ bucketMs }) => bucketMs))}::timestamptz[],
       ${jsonArray(rows.map(({ rollup }) => encodeSummary(rollup.summary)))}::json[],
-      ${bufferArray(rows.map(({ rollup }) => rollup.entries.encode()))}::bytea[]) as t (level, bucket, summary, entries)
+      ${bufferArray(rows.map(({ level, rollup }) => rollup.entries.encode(isByUser(level))))}::bytea[]) as t (level, bucket, summary, entries)
     on conflict (tenant_id, level, bucket) do update
       set version = excluded.version, summary = excluded.summary, entries = excluded.entries`.execute(trx);
 }

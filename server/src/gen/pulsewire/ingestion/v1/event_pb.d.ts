@@ -717,7 +717,7 @@ export declare const ExportEventsRequestSchema: GenMessage<ExportEventsRequest>;
  */
 export declare type ExportEventsResponse = Message<"pulsewire.ingestion.v1.ExportEventsResponse"> & {
   /**
-   * Whole lines of NDJSON, each a StoredEvent in ProtoJSON. At most 1 MiB.
+   * Whole lines of NDJSON, each a StoredEvent in ProtoJSON. At most 1 MiB, or one line that is longer.
    *
    * @generated from field: bytes ndjson = 1;
    */

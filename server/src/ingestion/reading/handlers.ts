@@ -1,0 +1,24 @@
+import type { ServiceImpl } from "@connectrpc/connect";
+import type { Context } from "../../context.ts";
+import { decodeCursor } from "../../db/cursor.ts";
+import type { IngestionService } from "../../gen/pulsewire/ingestion/v1/ingestion_service_pb.js";
+import { callerOf } from "../../rpc/caller.ts";
+import { eventQuery } from "./event-query.ts";
+import { exportEvents } from "./export.ts";
+
+/** Streams of events. */
+export function readingHandlers({ db, eventTails }: Context) {
+  return {
+    watchEvents(request, context) {
+      return eventTails.watch(callerOf(context).tenantId, request);
+    },
+
+    exportEvents({ filter, cursor }, context) {
+      const { tenantId } = callerOf(context);
+      const query = eventQuery(filter, true);
+      const identity = `export events ${tenantId} ${JSON.stringify(query)}`;
+      const [after] = cursor ? decodeCursor(cursor, identity, ["uuid"], "cursor") : [];
+      return exportEvents(db, tenantId, query, identity, after, context.signal);
+    },
+  } satisfies Partial<ServiceImpl<typeof IngestionService>>;
+}
