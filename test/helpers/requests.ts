@@ -56,6 +56,7 @@ const samples: Record<string, () => JsonObject> = {
   IngestEvents: () => ({ events: [event()] }),
   StreamEvents: () => ({ sequence: "1", events: [event()] }),
   GetEvent: () => ({ eventId: randomUUID() }),
+  WatchEvents: () => ({ backlog: 100 }),
   DeleteUserEvents: () => ({ userId: unique("u") }),
   WriteSamples: () => ({
     storeId: randomUUID(),

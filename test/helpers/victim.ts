@@ -114,7 +114,13 @@ export async function makeVictim(server: TestServer): Promise<Victim> {
   await progress.reportProgress({ ...file, errors: later }, as);
   await progress.reportProgress({ ...file, filename: `second ${mark}.csv`, updateId: `${mark}-update` }, as);
   const ingestion = createClient(IngestionService, wires.transports.gRPC);
-  await ingestion.ingestEvents({ events }, as);
+  for await (const { cursor } of ingestion.watchEvents({}, as)) {
+    cursors.WatchEvents = cursor;
+    break;
+  }
+  await ingestion.ingestEvents({ events: events.slice(0, 1) }, as);
+  for await (const { cursor } of ingestion.exportEvents({}, as)) cursors.ExportEvents = cursor;
+  await ingestion.ingestEvents({ events: events.slice(1) }, as);
   await untilProcessed({ getIngestStats: (request) => ingestion.getIngestStats(request, as) });
   const deadLetterId = await giveUpEvents(server, tenant.tenantId);
   const hooks = createClient(WebhooksService, wires.transports.gRPC);

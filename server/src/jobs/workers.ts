@@ -3,6 +3,7 @@ import type { Context } from "../context.ts";
 import { startFunctions } from "../functions/worker/worker.ts";
 import { startForgettingKeys } from "../ingestion/forget-keys.ts";
 import { startEventWorker } from "../ingestion/processing/worker.ts";
+import { startEventRetention } from "../ingestion/retention.ts";
 import { startAlertEvaluation } from "../metrics/alerts/worker.ts";
 import { startCompactor } from "../metrics/storage/compactor.ts";
 import { startUsageFolding } from "../metrics/usage/fold.ts";
@@ -26,6 +27,7 @@ const starts: readonly StartWorker[] = [
   startEventWorker,
   startAlertEvaluation,
   startForgettingKeys,
+  startEventRetention,
   startFunctions,
   startProgressIntake,
   startProgressSweep,

@@ -46,6 +46,18 @@ export async function addStoredMinutes(
   }
 }
 
+/** The minutes that are there. */
+export async function readMinutes(
+  trx: TenantTransaction,
+  tenantId: string,
+  minutes: ReadonlySet<number>,
+): Promise<Map<number, Rollup>> {
+  const found = new Map([...minutes].map((minute) => [minute, emptyRollup()]));
+  await addStoredMinutes(trx, tenantId, found);
+  for (const [minute, { entries }] of found) if (entries.size === 0) found.delete(minute);
+  return found;
+}
+
 /**
  * Writes minutes as they now are, deletes those that are empty, and sees to the longer periods around them: they are
  * deleted, and to be built when they are over.
