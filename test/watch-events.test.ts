@@ -5,11 +5,10 @@ import { create } from "@bufbuild/protobuf";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { type Client, Code, ConnectError, createClient } from "@connectrpc/connect";
 import { sql } from "kysely";
+import { newResourceId } from "../server/src/auth/ids.ts";
 import { withTenant } from "../server/src/db/tenant.ts";
 import { WatchEventsRequestSchema } from "../server/src/gen/pulsewire/ingestion/v1/event_pb.js";
 import { IngestionService } from "../server/src/gen/pulsewire/ingestion/v1/ingestion_service_pb.js";
-import { addBatch } from "../server/src/ingestion/batches.ts";
-import { createEventIds } from "../server/src/ingestion/ids.ts";
 import { readTail, type TailPosition } from "../server/src/ingestion/reading/tail-store.ts";
 import { assertFails } from "./helpers/errors.ts";
 import { untilProcessed } from "./helpers/recount.ts";
@@ -68,7 +67,6 @@ describe("watching events", () => {
   test("late commits are neither skipped nor repeated", async () => {
     const { app } = server.database;
     const { tenantId } = await newTenant("late-commits");
-    const nextId = createEventIds();
     const opened: PromiseWithResolvers<void>[] = [];
     /** A transaction that has written an event and commits when it is told. */
     const begin = async (name: string) => {
@@ -76,10 +74,11 @@ describe("watching events", () => {
       const go = Promise.withResolvers<void>();
       opened.push(go);
       const done = withTenant(app.db, tenantId, async (trx) => {
-        const id = nextId();
-        await sql`insert into events (tenant_id, id, event_id, event_type, severity, priority, occurred_at, body)
-          values (${tenantId}, ${id}, ${name}, 'a', 1, 1, now(), '{}')`.execute(trx);
-        await addBatch(trx, tenantId, [{ id }]);
+        const id = newResourceId();
+        await sql`insert into events (tenant_id, id, event_id, event_type, severity, priority, occurred_at, encoded)
+          values (${tenantId}, ${id}, ${name}, 'a', 1, 1, now(), '')`.execute(trx);
+        await sql`insert into event_batches (tenant_id, first_id, last_id, events)
+          values (${tenantId}, ${id}, ${id}, 1)`.execute(trx);
         written.resolve();
         await go.promise;
       });

@@ -154,11 +154,11 @@ async function write(database: Connection, events: number, endMs: number): Promi
     const rowsNow = Math.min(chunkRows, events - done);
     await database.query("begin");
     await database.query(
-      `insert into events (tenant_id, id, event_id, event_type, user_id, session_id, severity, priority, occurred_at, body, metrics)
+      `insert into events (tenant_id, id, event_id, event_type, user_id, session_id, severity, priority, occurred_at, encoded, metrics)
        select $1, (substr(at, 1, 8) || '-' || substr(at, 9, 4) || '-7' || lpad(to_hex((n / 16) % 4096), 3, '0') || '-8'
            || lpad(to_hex(n % 4096), 3, '0') || '-' || lpad(to_hex(n), 12, '0'))::uuid,
          'e' || n, (array['page_view', 'click', 'purchase', 'search', 'log_in'])[1 + floor(random() * 5)::int],
-         'user-' || who, 'session-' || who || '-' || floor(ms / 21600000), 2, 1, to_timestamp(ms / 1000.0), '{}',
+         'user-' || who, 'session-' || who || '-' || floor(ms / 21600000), 2, 1, to_timestamp(ms / 1000.0), '',
          '{"duration_ms":12.5}'
        from (
          select n, ms, who, lpad(to_hex(ms), 12, '0') as at
