@@ -3,6 +3,8 @@ import type { ClientConfig } from "pg";
 import { type CheckOptions, checkWorkload } from "./auth-calls.ts";
 import { copyWorkload } from "./copy.ts";
 import { batchWorkload, patientWorkload, singleWorkload } from "./grpc-calls.ts";
+import { batchWorkload, singleWorkload } from "./grpc-calls.ts";
+import { type Http1CallOptions, http1Workload } from "./http1-calls.ts";
 import { jsonWorkload } from "./json-calls.ts";
 import { type RpcCallOptions, rpcGrpcWorkload, rpcJsonWorkload } from "./rpc-calls.ts";
 import { type SampleLoad, sampleWorkload } from "./sample-calls.ts";
@@ -53,6 +55,8 @@ export type LoadCommand = { readonly seconds: number } & (
       /** Default: IngestEvent. */
       readonly path?: string;
     }
+  | ({ readonly kind: "http1" } & Http1CallOptions)
+  | { readonly kind: "json"; readonly url: string; readonly apiKey: string; readonly callers: number }
 );
 
 export type LoadAnswer = { readonly ready: true } | { readonly round: Round } | { readonly error: string };
@@ -77,6 +81,8 @@ function open(command: LoadCommand): Promise<Workload> {
       return sampleWorkload(command);
     case "watch":
       return watchWorkload(command);
+    case "http1":
+      return http1Workload(command);
     case "json":
       return jsonWorkload(command.url, command.apiKey, command.callers, command.path);
   }

@@ -1,3 +1,4 @@
+import { create } from "@bufbuild/protobuf";
 import { timestampDate } from "@bufbuild/protobuf/wkt";
 import type { HandlerContext, ServiceImpl } from "@connectrpc/connect";
 import type { Context } from "../context.ts";
@@ -7,6 +8,7 @@ import { LineIssueKind } from "../gen/pulsewire/progress/v1/line_issue_pb.js";
 import {
   type ListProgressRequest,
   type ReportProgressRequest,
+  ReportProgressResponseSchema,
   ReportResult,
 } from "../gen/pulsewire/progress/v1/progress_pb.js";
 import type { ProgressService } from "../gen/pulsewire/progress/v1/progress_service_pb.js";
@@ -47,7 +49,12 @@ export function progressHandlers(context: Context): ServiceImpl<typeof ProgressS
       const outcome = await progressReports.submit(caller.tenantId, report);
       if (outcome.result === "refused") throw refusedReport(outcome.refusal, updateId);
       const progress = toProgress(clientKrn, filename, outcome.file, outcome.file.updatedAt, times);
-      return { result: results[outcome.result], progress, errors, warnings };
+      const answer = create(ReportProgressResponseSchema);
+      answer.result = results[outcome.result];
+      answer.progress = progress;
+      answer.errors = errors;
+      answer.warnings = warnings;
+      return answer;
     },
 
     async getProgress({ clientKrn, filename, maxLineIssues = defaultLineIssues }, { values }) {

@@ -1,5 +1,5 @@
 import { create } from "@bufbuild/protobuf";
-import { timestampFromDate } from "@bufbuild/protobuf/wkt";
+import { type Timestamp, timestampFromDate } from "@bufbuild/protobuf/wkt";
 import type { Selectable } from "kysely";
 import type { ProgressLineIssuesTable } from "../db/schema.ts";
 import { type StoredLineIssue, StoredLineIssueSchema } from "../gen/pulsewire/progress/v1/line_issue_pb.js";
@@ -21,6 +21,18 @@ export interface ProgressTimes {
   readonly graceMs: number;
 }
 
+const stamps = new WeakMap<Date, Timestamp>();
+
+/** A time as a message; reports that were counted together share their times, and so these. */
+function stampOf(time: Date): Timestamp {
+  let stamp = stamps.get(time);
+  if (!stamp) {
+    stamp = timestampFromDate(time);
+    stamps.set(time, stamp);
+  }
+  return stamp;
+}
+
 /** A file as callers see it at `now`. */
 export function toProgress(
   clientKrn: string,
@@ -39,8 +51,8 @@ export function toProgress(
   message.counts = countsOf(file);
   if (total !== null) message.total = total;
   message.isCompleted = completedAt !== null;
-  message.createdAt = timestampFromDate(file.createdAt);
-  message.updatedAt = timestampFromDate(file.updatedAt);
+  message.createdAt = stampOf(file.createdAt);
+  message.updatedAt = stampOf(file.updatedAt);
   message.version = file.version;
   message.errorCount = file.errorCount;
   message.warningCount = file.warningCount;
