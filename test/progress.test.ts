@@ -172,6 +172,23 @@ describe("progress", () => {
     assert.deepEqual(sums((await progress.getProgress(file, owner)).progress), [8, 0, 0]);
   });
 
+  test("a call that is repeated with its request id counts once and is answered as the first time", async () => {
+    const file = newFile();
+    const requestId = randomUUID();
+    await progress.reportProgress({ ...file, counts: { done: 1n } }, owner);
+    const call = () => progress.reportProgress({ ...file, counts: { done: 5n }, requestId }, owner);
+    const answers = await Promise.all([
+      call(),
+      call(),
+      progress.reportProgress({ ...file, counts: { done: 10n } }, owner),
+    ]);
+    await progress.reportProgress({ ...file, counts: { done: 10n } }, owner);
+    assert.deepEqual(answers[0], answers[1]);
+    assert.deepEqual(answers[0], await call());
+    assert.equal(answers[0]?.result, ReportResult.UPDATED);
+    assert.deepEqual(sums((await progress.getProgress(file, owner)).progress), [26, 0, 0]);
+  });
+
   test("reports that were overtaken by the last one count within the grace time, and not after", async () => {
     const file = newFile();
     const report = (updateId: string, rest: object = {}) =>

@@ -24,3 +24,8 @@ export async function withCommitGuard<T>(guard: CommitGuard, fn: () => Promise<T
 export async function beforeCommit(trx: Transaction<Database>): Promise<void> {
   await guards.getStore()?.guard?.(trx);
 }
+
+/** Whether a guard watches over the call that runs: its transactions must be its own. */
+export function isGuarded(): boolean {
+  return guards.getStore()?.guard !== undefined;
+}

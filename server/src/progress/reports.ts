@@ -1,10 +1,12 @@
 import type { Kysely } from "kysely";
 import type { Config } from "../config.ts";
-import { GroupCommit } from "../db/group-commit.ts";
+import { isGuarded } from "../db/commit-guard.ts";
+import { GroupCommit, type Submission } from "../db/group-commit.ts";
 import type { Database } from "../db/schema.ts";
 import { ErrorReason } from "../gen/pulsewire/common/v1/error_reason_pb.js";
 import { failure } from "../rpc/errors.ts";
 import { flushReports } from "./flush.ts";
+import { flushPlainReports, isPlain, type PlainOutcome } from "./flush-plain.ts";
 import type { Outcome, Refusal } from "./fold.ts";
 import type { Report } from "./report.ts";
 
@@ -25,18 +27,33 @@ export function createProgressReports(
   { progress, limits }: Pick<Config, "progress" | "limits">,
   onChange: (tenantId: string, sequence: bigint) => void,
 ): ProgressReports {
+  const tell = (changed: ReadonlyMap<string, bigint>) => {
+    for (const [tenantId, sequence] of changed) onChange(tenantId, sequence);
+  };
+  const bounds = { maxRowsPerFlush, maxFlushes, maxQueuedRows: limits.maxQueuedRows };
+  const plain = new GroupCommit<Report, PlainOutcome>({
+    ...bounds,
+    flush: async (submissions) => tell(await flushPlainReports(db, submissions)),
+  });
   const commits = new GroupCommit<Report, Outcome>({
-    async flush(submissions) {
-      const changed = await flushReports(db, submissions, progress.graceMs);
-      for (const [tenantId, sequence] of changed) onChange(tenantId, sequence);
-    },
-    maxRowsPerFlush,
-    maxFlushes,
-    maxQueuedRows: limits.maxQueuedRows,
+    ...bounds,
+    flush: async (submissions) => tell(await flushReports(db, submissions, progress.graceMs)),
     weigh: ({ request }) => 1 + request.errors.length + request.warnings.length,
   });
+  /** In a transaction of its own, for a call whose effect is marked in it. */
+  const commitAlone = async (tenantId: string, report: Report): Promise<Outcome> => {
+    const submission: Submission<Report, Outcome> = { tenantId, rows: [report], results: [] };
+    tell(await flushReports(db, [submission], progress.graceMs));
+    return submission.results[0] as Outcome;
+  };
   return {
     async submit(tenantId, report) {
+      if (isGuarded()) return await commitAlone(tenantId, report);
+      if (isPlain(report)) {
+        const [outcome] = await plain.submit(tenantId, [report]);
+        if (outcome?.result === "failed") throw outcome.error;
+        if (outcome && outcome.result !== "undecided") return outcome;
+      }
       const [outcome] = await commits.submit(tenantId, [report]);
       return outcome as Outcome;
     },

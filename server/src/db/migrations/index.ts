@@ -22,6 +22,7 @@ import * as alerts from "./0036_alerts.ts";
 import * as functions from "./0040_functions.ts";
 import * as webhooks from "./0045_webhooks.ts";
 import * as progress from "./0050_progress.ts";
+import * as progressPlain from "./0051_progress_plain.ts";
 
 /**
  * All migrations in order: listed, not found in a folder, so that they survive bundling. A released one is never
@@ -51,4 +52,5 @@ export const migrations: Readonly<Record<string, Migration>> = {
   "0040_functions": functions,
   "0045_webhooks": webhooks,
   "0050_progress": progress,
+  "0051_progress_plain": progressPlain,
 };
