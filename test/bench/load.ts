@@ -3,7 +3,6 @@ import type { ClientConfig } from "pg";
 import { type CheckOptions, checkWorkload } from "./auth-calls.ts";
 import { copyWorkload } from "./copy.ts";
 import { batchWorkload, patientWorkload, singleWorkload } from "./grpc-calls.ts";
-import { batchWorkload, singleWorkload } from "./grpc-calls.ts";
 import { type Http1CallOptions, http1Workload } from "./http1-calls.ts";
 import { jsonWorkload } from "./json-calls.ts";
 import { type RpcCallOptions, rpcGrpcWorkload, rpcJsonWorkload } from "./rpc-calls.ts";
@@ -56,7 +55,6 @@ export type LoadCommand = { readonly seconds: number } & (
       readonly path?: string;
     }
   | ({ readonly kind: "http1" } & Http1CallOptions)
-  | { readonly kind: "json"; readonly url: string; readonly apiKey: string; readonly callers: number }
 );
 
 export type LoadAnswer = { readonly ready: true } | { readonly round: Round } | { readonly error: string };

@@ -3,6 +3,7 @@ import { parseArgs } from "node:util";
 import { authBench } from "./auth.ts";
 import { ingestBench } from "./ingest.ts";
 import { metricsBench } from "./metrics.ts";
+import { progressBench } from "./progress.ts";
 import { printResult, writeReport } from "./report.ts";
 
 const { values } = parseArgs({
@@ -13,7 +14,7 @@ const { values } = parseArgs({
   },
 });
 const results = [];
-for (const bench of [ingestBench, authBench, metricsBench]) {
+for (const bench of [ingestBench, authBench, metricsBench, progressBench]) {
   const result = await bench({ seconds: Number(values.seconds), rounds: Number(values.rounds) });
   printResult(result);
   results.push(result);
