@@ -118,11 +118,21 @@ export function describeRuntime(name: string, open: () => Promise<RuntimeUnderTe
 
     const runOf = (spec: ContainerSpec, input?: string) => ({
       ...spec,
+      jobName: `${spec.functionName}-invoke-${spec.functionId.slice(0, 8)}-${++runs}`,
       invocationId: randomUUID(),
       attempt: 1,
       input,
       timeoutMs: 60_000,
     });
+    /** As the server does: a runtime that makes wait is asked again. */
+    const startRun = (run: ReturnType<typeof runOf>): Promise<Unit> =>
+      until("the start of a run", () =>
+        runtime.startRun(run).catch((error: unknown) => {
+          if (error instanceof CannotStart && error.wait) return undefined;
+          throw error;
+        }),
+      );
+    let runs = 0;
     const never = new AbortController().signal;
 
     test("replicas come to be, are told apart, and are healed when one is killed", async () => {
@@ -203,10 +213,10 @@ export function describeRuntime(name: string, open: () => Promise<RuntimeUnderTe
         ],
       });
       const run = runOf(spec, '{"a":1}');
-      const unit = await runtime.startRun(run);
+      const unit = await startRun(run);
       assert.equal(unit.kind, "run");
       assert.equal(unit.invocationId, run.invocationId);
-      assert.equal((await runtime.startRun(run)).id, unit.id, "starting it again finds the first");
+      assert.equal((await startRun(run)).id, unit.id, "starting it again finds the first");
       const end = await runtime.waitRun(unit, never);
       assert.equal(end.exitCode, 0);
       assert.ok(end.startedAt && end.endedAt >= end.startedAt);
@@ -222,12 +232,12 @@ export function describeRuntime(name: string, open: () => Promise<RuntimeUnderTe
         assert.deepEqual(texts(2), ["1"]);
       }
       await runtime.remove(unit);
-      assert.equal((await unitsOf(spec)).length, 0);
+      await until("the removal", async () => (await unitsOf(spec)).length === 0);
     });
 
     test("a run that fails tells its exit code, and has no result where it wrote none", async () => {
       const spec = specOf("exit 7");
-      const unit = await runtime.startRun(runOf(spec));
+      const unit = await startRun(runOf(spec));
       const end = await runtime.waitRun(unit, never);
       assert.equal(end.exitCode, 7);
       assert.match(end.reason, /7/);
@@ -235,14 +245,14 @@ export function describeRuntime(name: string, open: () => Promise<RuntimeUnderTe
     });
 
     test("a run can be stopped, and says so by its signal", async () => {
-      const unit = await runtime.startRun(runOf(specOf("trap 'exit 143' TERM; while :; do sleep 0.1; done")));
+      const unit = await startRun(runOf(specOf("trap 'exit 143' TERM; while :; do sleep 0.1; done")));
       await sleep(500);
       await runtime.stop(unit);
       assert.equal((await runtime.waitRun(unit, never)).exitCode, 143);
     });
 
     test("waiting for a run ends with the signal", async () => {
-      const unit = await runtime.startRun(runOf(specOf(forever)));
+      const unit = await startRun(runOf(specOf(forever)));
       const stop = new AbortController();
       const waiting = runtime.waitRun(unit, stop.signal);
       setTimeout(() => stop.abort(), 200);
@@ -252,7 +262,7 @@ export function describeRuntime(name: string, open: () => Promise<RuntimeUnderTe
 
     test("a log is read on from any position: no line is missing, none is there twice", async () => {
       const count = 20_000;
-      const unit = await runtime.startRun(runOf(specOf(`seq 1 ${count}`)));
+      const unit = await startRun(runOf(specOf(`seq 1 ${count}`)));
       const all: string[] = [];
       let position: JsonValue | undefined;
       for (let most = 1; all.length < count; most *= 3) {
@@ -271,7 +281,7 @@ export function describeRuntime(name: string, open: () => Promise<RuntimeUnderTe
     test("long lines are cut and go on; bytes that are no UTF-8 are replaced; the last line needs no end", async () => {
       const script =
         "head -c 150000 /dev/zero | tr '\\0' x; echo; printf 'bad \\377 byte\\n'; printf 'no end'";
-      const unit = await runtime.startRun(runOf(specOf(script)));
+      const unit = await startRun(runOf(specOf(script)));
       const { lines } = await logOf(unit);
       const texts: string[] = [];
       let open = "";
@@ -290,7 +300,7 @@ export function describeRuntime(name: string, open: () => Promise<RuntimeUnderTe
 
     test("times grow, and are those of now", async () => {
       const started = BigInt(Date.now() - 5_000) * 1_000_000n;
-      const unit = await runtime.startRun(runOf(specOf("for i in 1 2 3; do echo $i; sleep 0.05; done")));
+      const unit = await startRun(runOf(specOf("for i in 1 2 3; do echo $i; sleep 0.05; done")));
       const times = (await logOf(unit)).lines.map(({ time }) => BigInt(time));
       assert.equal(times.length, 3);
       assert.deepEqual(
@@ -315,7 +325,7 @@ export function describeRuntime(name: string, open: () => Promise<RuntimeUnderTe
         await until("the beginning of the watch", async () => heard.size > 0);
         heard.clear();
         const spec = specOf("true");
-        await runtime.startRun(runOf(spec));
+        await startRun(runOf(spec));
         await until("a change", async () => heard.has(spec.functionId) || heard.has(undefined));
       } finally {
         stop.abort();
@@ -326,7 +336,7 @@ export function describeRuntime(name: string, open: () => Promise<RuntimeUnderTe
     test("a command that is not there is a reason, and no error", async () => {
       const spec = specOf("", { command: ["/no/such/command"] });
       try {
-        const end = await runtime.waitRun(await runtime.startRun(runOf(spec)), never);
+        const end = await runtime.waitRun(await startRun(runOf(spec)), never);
         assert.equal(end.exitCode, 127);
       } catch (error) {
         assert.ok(error instanceof CannotStart, String(error));

@@ -1,5 +1,6 @@
 import type { FunctionsConfig } from "../../config.ts";
 import { createDockerEngine } from "./docker/engine.ts";
+import { createKubernetesRuntime } from "./kubernetes/runtime.ts";
 import { createNoRuntime } from "./none.ts";
 import { createProcessEngine } from "./process/engine.ts";
 import type { Runtime } from "./runtime.ts";
@@ -15,6 +16,8 @@ export function openRuntime(config: FunctionsConfig, installation: string): Runt
         createProcessEngine(config.processDir, installation, process.env.PATH ?? "/usr/bin:/bin"),
         installation,
       );
+    case "kubernetes":
+      return createKubernetesRuntime(config, installation);
     default:
       return createNoRuntime();
   }

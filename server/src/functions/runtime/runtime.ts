@@ -33,6 +33,8 @@ export interface WantedFunction extends ContainerSpec {
 
 /** One attempt of an invocation. */
 export interface WantedRun extends ContainerSpec {
+  /** `<function>-invoke-<unix seconds>`, as callers know it. */
+  readonly jobName: string;
   readonly invocationId: string;
   readonly attempt: number;
   /** JSON. */

@@ -114,6 +114,7 @@ async function begin(driver: Driver, row: InvocationRow, cancelled: AbortSignal)
   const spec = await containerSpec(context, fn, row.template);
   const run = {
     ...spec,
+    jobName: row.job_name,
     invocationId: row.id,
     attempt: row.attempt,
     input: row.input === null ? undefined : JSON.stringify(row.input),
