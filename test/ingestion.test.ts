@@ -282,3 +282,40 @@ test("a full queue refuses with a delay, before memory grows", async () => {
   const { rows } = await server.database.superuser.query("select count(*)::int as n from events");
   assert.equal(rows[0].n, (calls.length - refused.length) * 400);
 });
+
+test("with allow_partial what finds no room is to be sent again, the least urgent first, and the rest is stored", async () => {
+  await using server = await startTestServer({ PULSEWIRE_MAX_QUEUED_ROWS: "1000" });
+  using session = grpcSession(server.url, { "x-api-key": server.tenant.apiKey });
+  const ingestion = createClient(IngestionService, session.transport);
+  const events = Array.from({ length: 400 }, (_, index) => ({
+    eventType: "load",
+    priority: (index % 10) + 1,
+  }));
+  const calls = await Promise.allSettled(
+    Array.from({ length: 40 }, () => ingestion.ingestEvents({ events, allowPartial: true })),
+  );
+  let accepted = 0;
+  let partial = 0;
+  for (const call of calls) {
+    if (call.status === "rejected") {
+      await assertFails(Promise.reject(call.reason), Code.ResourceExhausted, "OVERLOADED");
+      continue;
+    }
+    const { counts, outcomes } = call.value;
+    accepted += counts?.accepted ?? 0;
+    assert.equal((counts?.accepted ?? 0) + (counts?.retry ?? 0), 400);
+    const retried = outcomes.flatMap(({ status }, index) => (status === OutcomeStatus.RETRY ? [index] : []));
+    if (retried.length === 0) continue;
+    partial++;
+    const priorityOf = (index: number) => events[index]?.priority ?? 0;
+    const stored = outcomes.flatMap(({ status }, index) =>
+      status === OutcomeStatus.ACCEPTED ? [index] : [],
+    );
+    assert.ok(Math.max(...retried.map(priorityOf)) <= Math.min(...stored.map(priorityOf)));
+    const delay = outcomes[retried[0] ?? 0]?.retryDelay;
+    assert.ok(delay && durationMs(delay) > 0);
+  }
+  assert.ok(partial > 0, "no call was stored in part");
+  const { rows } = await server.database.superuser.query("select count(*)::int as n from events");
+  assert.equal(rows[0].n, accepted);
+});

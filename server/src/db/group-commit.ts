@@ -28,6 +28,11 @@ export interface GroupCommitOptions<Row, Result> {
   maxRowsPerFlush: number;
   /** Flushes under way at once, each on a connection of its own. */
   maxFlushes: number;
+  /**
+   * Rows that must wait before another flush begins beside one that is under way: few rows cost less in the flush after it.
+   * Default 1.
+   */
+  minRowsBeside?: number;
   /** How many table rows a row of a submission stands for. Default 1. */
   weigh?(row: Row): number;
   /** Rows that may wait; beyond, `submit` refuses with OVERLOADED. */
@@ -121,7 +126,7 @@ export class GroupCommit<Row, Result> {
   }
 
   #start(): void {
-    while (this.#flushes < this.#options.maxFlushes && this.#queued > 0) {
+    while (this.#mayFlush()) {
       this.#flushes++;
       // One turn of the event loop later, so that calls that are just being read join this flush.
       setImmediate(() => {
@@ -133,6 +138,13 @@ export class GroupCommit<Row, Result> {
         });
       });
     }
+  }
+
+  #mayFlush(): boolean {
+    if (this.#queued === 0) return false;
+    if (this.#flushes === 0) return true;
+    const { maxFlushes, minRowsBeside = 1 } = this.#options;
+    return this.#flushes < maxFlushes && this.#queuedRows >= minRowsBeside;
   }
 
   #take(): Waiting<Row, Result>[] {

@@ -18,6 +18,7 @@ import { correctClock, createEventReader, type EventReader } from "./read-event.
 const maxRowsPerFlush = 2_000;
 /** One flush waits for the disk while the next is being written. */
 const maxFlushes = 2;
+const minRowsBeside = 500;
 
 const retryReason = "the server has more to write than it can hold; send this event again later";
 
@@ -60,6 +61,7 @@ export function createEventIngest(
     },
     maxRowsPerFlush,
     maxFlushes,
+    minRowsBeside,
     maxQueuedRows: limits.maxQueuedRows,
     maxQueuedBytes: limits.maxQueuedBytes,
   });

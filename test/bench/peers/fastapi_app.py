@@ -8,7 +8,7 @@ import asyncpg
 from fastapi import FastAPI
 from pydantic import BaseModel
 
-INSERT = """insert into bench_peer (event_id, event_type, user_id, session_id, severity, priority, occurred_at, body)
+INSERT = """insert into public.bench_peer (event_id, event_type, user_id, session_id, severity, priority, occurred_at, body)
 values ($1, $2, $3, $4, $5, $6, $7, $8)"""
 
 

@@ -4,7 +4,7 @@ import { Pool } from "pg";
 
 const insert = {
   name: "insert",
-  text: `insert into bench_peer (event_id, event_type, user_id, session_id, severity, priority, occurred_at, body)
+  text: `insert into public.bench_peer (event_id, event_type, user_id, session_id, severity, priority, occurred_at, body)
     values ($1, $2, $3, $4, $5, $6, $7, $8)`,
 };
 
@@ -20,6 +20,8 @@ interface PeerEvent {
 
 const { PEER_DB_HOST: host, PEER_DB_USER: user, PEER_DB_NAME: database, PEER_PORT } = process.env;
 const pool = new Pool({ host, user, database, max: 16 });
+// The database may end first.
+pool.on("error", () => {});
 const app = Fastify();
 const schema = {
   body: {

@@ -16,7 +16,7 @@ const startTimeoutMs = 20_000;
 
 /** The table that the peers write to: no row security, one index. */
 export async function createPeerTable(database: Client): Promise<void> {
-  await database.query(`create table bench_peer (
+  await database.query(`create table public.bench_peer (
     event_id text primary key, event_type text not null, user_id text, session_id text, severity text not null,
     priority smallint not null, occurred_at timestamptz not null, body json not null)`);
 }
