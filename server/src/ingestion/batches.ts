@@ -10,22 +10,20 @@
  * `events.metrics` and `events.source_service` are filled in with the row: they are folded and filtered, and `encoded` is not
  * read for that. Nothing else of a row is ever changed.
  */
-import { type RawBuilder, sql } from "kysely";
+import { CompiledQuery } from "kysely";
 import type { Words } from "./event-row.ts";
 import { compareWords, uuidText } from "./words.ts";
 
 /** Notes the events that this transaction has written for the tenant; not to be called for none. */
-export function batchStatement(
-  tenantId: string,
-  rows: readonly { readonly id: Words }[],
-): RawBuilder<unknown> {
+export function batchStatement(tenantId: string, rows: readonly { readonly id: Words }[]): CompiledQuery {
   let [first, last] = [rows[0]?.id, rows[0]?.id];
   for (const { id } of rows) {
     if (first === undefined || compareWords(id, first) < 0) first = id;
     if (last === undefined || compareWords(id, last) > 0) last = id;
   }
   if (!first || !last) throw new Error("a batch without events");
-  return sql`/* kept as insert_event_batch */
-    insert into event_batches (tenant_id, first_id, last_id, events)
-    values (${tenantId}, ${uuidText(first)}, ${uuidText(last)}, ${rows.length})`;
+  return CompiledQuery.raw(insertBatch, [tenantId, uuidText(first), uuidText(last), rows.length]);
 }
+
+const insertBatch = `/* kept as insert_event_batch */
+  insert into event_batches (tenant_id, first_id, last_id, events) values ($1, $2, $3, $4)`;

@@ -129,6 +129,7 @@ const doubleBytes = new Uint8Array(double.buffer);
 /** The metrics as a JSON object; null where the event has none. The bytes have been scanned. */
 export function metricsJson({ bytes, metrics: { start, end } }: EventRow): string | null {
   if (start === end) return null;
+  const buffer = Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
   let text = "{";
   for (let at = start; at < end; ) {
     // Tag, length of the entry (its value has 9 bytes), tag of the key.
@@ -138,7 +139,7 @@ export function metricsJson({ bytes, metrics: { start, end } }: EventRow): strin
     let length = (bytes[at++] as number) & 0x7f;
     for (let shift = 7; (bytes[at - 1] as number) >= 0x80; shift += 7)
       length |= ((bytes[at++] as number) & 0x7f) << shift;
-    const name = Buffer.from(bytes.buffer, bytes.byteOffset + at, length).toString();
+    const name = buffer.toString("utf8", at, at + length);
     at += length + 1;
     for (let index = 0; index < 8; index++) doubleBytes[index] = bytes[at + index] as number;
     text += `${text.length > 1 ? "," : ""}${JSON.stringify(name)}:${double[0]}`;

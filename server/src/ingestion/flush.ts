@@ -1,5 +1,5 @@
 /** Writes the events of many calls in one transaction and tells what became of each. */
-import { type Kysely, type RawBuilder, sql } from "kysely";
+import { CompiledQuery, type Kysely, sql } from "kysely";
 import { LRUCache } from "lru-cache";
 import type { Pool } from "pg";
 import { uuidArray } from "../db/binary-array.ts";
@@ -30,7 +30,7 @@ export function createEventFlush(db: Kysely<Database>, pool: Pool): FlushEvents 
   return async (submissions) => {
     const tenants = rowsByTenant(submissions);
     const hopeful = [...tenants].every(([tenantId, { byKey }]) => !doubts.has(tenantId) && allDiffer(byKey));
-    if (!hopeful || !(await writeAllAsNew(db, pool, tenants))) {
+    if (!hopeful || !(await writeAllAsNew(pool, tenants))) {
       await writeWithCare(db, tenants);
       for (const [tenantId, { rows }] of tenants) {
         if (rows.some(({ status }) => status !== "accepted")) doubts.set(tenantId, true);
@@ -69,16 +69,16 @@ function allDiffer(byKey: readonly EventRow[]): boolean {
 }
 
 /** False: some event has been sent before, and nothing is written. */
-async function writeAllAsNew(db: Kysely<Database>, pool: Pool, tenants: RowsByTenant): Promise<boolean> {
+async function writeAllAsNew(pool: Pool, tenants: RowsByTenant): Promise<boolean> {
   const statements = new Map(
     [...tenants].map(([tenantId, { rows, byKey }]) => {
       const own = [
-        insertKeys(tenantId, byKey, sql``, "insert_new_event_keys"),
+        insertKeys(newKeys, tenantId, byKey),
         insertRows(tenantId, rows),
         batchStatement(tenantId, rows),
         usageStatement(tenantId, { events: rows.length }),
       ];
-      return [tenantId, own.map((statement) => statement.compile(db))];
+      return [tenantId, own];
     }),
   );
   try {
@@ -94,12 +94,12 @@ async function writeWithCare(db: Kysely<Database>, tenants: RowsByTenant): Promi
   await withTenants(db, async (enter) => {
     for (const [tenantId, { rows, byKey }] of tenants) {
       const trx = await enter(tenantId);
-      await insertKeys(tenantId, byKey, sql`on conflict do nothing`, "insert_event_keys").execute(trx);
+      await trx.executeQuery(insertKeys(unknownKeys, tenantId, byKey));
       await markRows(trx, tenantId, rows);
       const fresh = rows.filter(({ status }) => status === "accepted");
       if (fresh.length === 0) continue;
-      await insertRows(tenantId, fresh).execute(trx);
-      await batchStatement(tenantId, fresh).execute(trx);
+      await trx.executeQuery(insertRows(tenantId, fresh));
+      await trx.executeQuery(batchStatement(tenantId, fresh));
       await countUsage(trx, tenantId, { events: fresh.length });
     }
   });
@@ -136,25 +136,23 @@ function digestAsUuid(digest: string): string {
     .replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5");
 }
 
-function insertKeys(
-  tenantId: string,
-  byKey: readonly EventRow[],
-  onConflict: RawBuilder<unknown>,
-  name: string,
-): RawBuilder<unknown> {
-  const [key, eventRow, digest] = keyColumns(byKey);
-  return sql`${sql.raw(`/* kept as ${name} */`)}
-    insert into event_keys (tenant_id, key, event_row, digest)
-    select ${tenantId}::uuid, * from unnest(${key}::uuid[], ${eventRow}::uuid[], ${digest}::uuid[])
-    ${onConflict}`;
+const keyColumnNames = "tenant_id, key, event_row, digest";
+const unnestKeys = `insert into event_keys (${keyColumnNames})
+  select $1::uuid, * from unnest($2::uuid[], $3::uuid[], $4::uuid[])`;
+const newKeys = `/* kept as insert_new_event_keys */ ${unnestKeys}`;
+const unknownKeys = `/* kept as insert_event_keys */ ${unnestKeys} on conflict do nothing`;
+
+/** Inserts the keys of all rows, or, with `unknownKeys`, of those that have none. */
+function insertKeys(text: string, tenantId: string, byKey: readonly EventRow[]): CompiledQuery {
+  return CompiledQuery.raw(text, [tenantId, ...keyColumns(byKey)]);
 }
 
-function insertRows(tenantId: string, rows: readonly EventRow[]): RawBuilder<unknown> {
-  const columns = eventColumns(rows);
-  return sql`/* kept as insert_events */
-    insert into events (tenant_id, id, event_id, event_type, user_id, session_id, severity, priority, occurred_at, encoded,
-      metrics, source_service)
-    select ${tenantId}::uuid, * from unnest(${columns[0]}::uuid[], ${columns[1]}::text[], ${columns[2]}::text[],
-      ${columns[3]}::text[], ${columns[4]}::text[], ${columns[5]}::smallint[], ${columns[6]}::smallint[],
-      ${columns[7]}::timestamptz[], ${columns[8]}::bytea[], ${columns[9]}::json[], ${columns[10]}::text[])`;
+const rowsText = `/* kept as insert_events */
+  insert into events (tenant_id, id, event_id, event_type, user_id, session_id, severity, priority, occurred_at, encoded,
+    metrics, source_service)
+  select $1::uuid, * from unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::smallint[],
+    $8::smallint[], $9::timestamptz[], $10::bytea[], $11::json[], $12::text[])`;
+
+function insertRows(tenantId: string, rows: readonly EventRow[]): CompiledQuery {
+  return CompiledQuery.raw(rowsText, [tenantId, ...eventColumns(rows)]);
 }

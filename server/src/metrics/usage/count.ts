@@ -1,5 +1,5 @@
 /** Counts what a tenant uses, in the transaction that uses it: what is committed is counted once, and nothing else is. */
-import { type RawBuilder, sql } from "kysely";
+import { CompiledQuery } from "kysely";
 import { newResourceId } from "../../auth/ids.ts";
 import type { TenantTransaction } from "../../db/tenant.ts";
 
@@ -21,17 +21,16 @@ export async function countUsage(
   tenantId: string,
   counts: UsageCounts,
 ): Promise<void> {
-  if (Object.values(counts).some((count) => count !== 0)) await usageStatement(tenantId, counts).execute(trx);
+  if (Object.values(counts).every((count) => count === 0)) return;
+  await trx.executeQuery(usageStatement(tenantId, counts));
 }
 
 /** The statement of `countUsage`, for whoever sends several at once; not for nothing. */
-export function usageStatement(tenantId: string, counts: UsageCounts): RawBuilder<unknown> {
-  const [events = 0, samples = 0, stores = 0, series = 0, invocations = 0, calls = 0] = usageNames.map(
-    (name) => counts[name],
-  );
-  return sql`/* kept as count_usage */
-    insert into usage_increments
-      (tenant_id, id, events, samples, active_stores, active_series, invocations, calls)
-    values (${tenantId}::uuid, ${newResourceId()}::uuid, ${events}::bigint, ${samples}::bigint, ${stores}::bigint,
-      ${series}::bigint, ${invocations}::bigint, ${calls}::bigint)`;
+export function usageStatement(tenantId: string, counts: UsageCounts): CompiledQuery {
+  const values = usageNames.map((name) => counts[name] ?? 0);
+  return CompiledQuery.raw(insertIncrements, [tenantId, newResourceId(), ...values]);
 }
+
+const insertIncrements = `/* kept as count_usage */
+  insert into usage_increments (tenant_id, id, ${usageNames.join(", ")})
+  values ($1::uuid, $2::uuid, ${usageNames.map((_, index) => `$${index + 3}::bigint`).join(", ")})`;

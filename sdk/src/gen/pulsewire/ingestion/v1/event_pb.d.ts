@@ -57,7 +57,7 @@ export declare const EventSourceSchema: GenMessage<EventSource>;
 
 /**
  * An event as it is sent. It carries both the rich events of PulseStream and those of the Event Processor.
- * The encoded event may have at most 256 KiB. As in every request, no text may hold U+0000, and times lie in the years 1
+ * The encoded event may have at most 256 KiB. Fields that the server does not know are not stored. As in every request, no text may hold U+0000, and times lie in the years 1
  * to 9999.
  *
  * @generated from message pulsewire.ingestion.v1.Event
@@ -65,7 +65,7 @@ export declare const EventSourceSchema: GenMessage<EventSource>;
 export declare type Event = Message<"pulsewire.ingestion.v1.Event"> & {
   /**
    * The sender's id, unique in the tenant for at least 32 days: the same id with the same body is a duplicate, with
-   * another body a conflict. Empty: the server makes one, and a retry may then be stored twice. 1 to 200 characters.
+   * another body a conflict; bodies are equal when all fields are, in whatever order maps come. Empty: the server makes one, and a retry may then be stored twice. 1 to 200 characters.
    *
    * @generated from field: string event_id = 1;
    */
@@ -432,7 +432,8 @@ export declare type StreamEventsResponse = Message<"pulsewire.ingestion.v1.Strea
   outcomes: ItemOutcome[];
 
   /**
-   * How many further batches may be in flight. A sender that keeps to it is never cut off.
+   * How many batches may be in flight; 1 while the server is under pressure. What a sender has in flight beyond, also before
+   * the first acknowledgement, waits for the server to read it.
    *
    * @generated from field: uint32 window = 4;
    */
