@@ -1051,6 +1051,7 @@ create table store_activity (
   store_id uuid not null,
   last_sample_at timestamp with time zone not null,
   last_received_at timestamp with time zone not null,
+  heard_since timestamp with time zone not null default now(),
   constraint store_activity_pkey PRIMARY KEY (tenant_id, store_id),
   constraint store_activity_tenant_id_store_id_fkey FOREIGN KEY (tenant_id, store_id) REFERENCES stores(tenant_id, id) ON DELETE CASCADE
 );

@@ -185,7 +185,7 @@ async function makeAlerts(
   await metrics.createAlertRule({ spec: { ...spec, name: `second ${mark} rule`, disabled: true } }, as);
   const endsAt = timestampFromMs(Date.now() + 3_600_000);
   const silences = [];
-  for (const target of [{ storeId }, { labels: { room: mark } }]) {
+  for (const target of [{ labels: { room: `second ${mark}` } }, { labels: { room: mark } }]) {
     const { silence } = await metrics.createSilence(
       { spec: { ...target, endsAt, reason: `the ${mark} sleeps` } },
       as,

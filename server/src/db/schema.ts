@@ -274,6 +274,8 @@ export interface StoreActivityTable {
   last_sample_at: Date;
   /** When samples were last received. */
   last_received_at: Date;
+  /** Since when there was no gap longer than the expected interval. */
+  heard_since: Date;
 }
 
 export interface SeriesTable {

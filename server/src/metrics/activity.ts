@@ -7,6 +7,7 @@ import type { Logger } from "pino";
 import type { Bus } from "../bus/bus.ts";
 import type { Database } from "../db/schema.ts";
 import { type TenantTransaction, withTenants } from "../db/tenant.ts";
+import { defaultExpectedIntervalMs } from "./messages.ts";
 
 /** Messages are ids of tenants that have new samples, with commas between; `tenantsIn` reads them. */
 export const samplesChannel = "samples";
@@ -112,5 +113,9 @@ async function raiseActivity(
     order by heard.id
     on conflict (tenant_id, store_id) do update set
       last_sample_at = greatest(activity.last_sample_at, excluded.last_sample_at),
-      last_received_at = greatest(activity.last_received_at, excluded.last_received_at)`.execute(trx);
+      last_received_at = greatest(activity.last_received_at, excluded.last_received_at),
+      heard_since = case when excluded.last_received_at - activity.last_received_at > (
+          select coalesce(expected_interval_ms, ${defaultExpectedIntervalMs}::bigint) * interval '1 millisecond' from stores
+          where tenant_id = ${tenantId}::uuid and id = excluded.store_id
+        ) then excluded.last_received_at else activity.heard_since end`.execute(trx);
 }

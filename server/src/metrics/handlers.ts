@@ -9,6 +9,7 @@ import { alertingHandlers } from "./alerts/handlers.ts";
 import { answerQuery } from "./answer-query.ts";
 import { answerWrite } from "./answer-write.ts";
 import { seriesMessage } from "./messages.ts";
+import { statusHandlers } from "./status/handlers.ts";
 import { listSeries } from "./store.ts";
 import { storeHandlers } from "./store-handlers.ts";
 import { usageHandlers } from "./usage/handlers.ts";
@@ -21,6 +22,7 @@ export function metricsHandlers(context: Context): Partial<ServiceImpl<typeof Me
   return {
     ...usageHandlers(context),
     ...alertingHandlers(context),
+    ...statusHandlers(context),
 
     writeSamples: (request, call) => answerWrite(samples, config.limits, callerOf(call), request),
 

@@ -20,6 +20,7 @@ import { callerOf } from "../rpc/caller.ts";
 import { failure, invalidField, notFound } from "../rpc/errors.ts";
 import { requireStoreAccess } from "./access.ts";
 import { defaultExpectedIntervalMs, storeMessage } from "./messages.ts";
+import { wordOfState } from "./status/states.ts";
 import * as store from "./store.ts";
 
 const defaultPageSize = 100;
@@ -65,14 +66,12 @@ export function storeHandlers({ config, db }: Context): Pick<ServiceImpl<typeof 
 
     async listStores({ pageSize, pageToken, nameContains, state }, call) {
       const { tenantId, storeIds } = callerOf(call);
-      if (state) {
-        throw failure(ErrorReason.NOT_IMPLEMENTED, "stores cannot be filtered by state on this server yet");
-      }
-      const identity = `stores ${tenantId} ${nameContains}`;
+      const word = wordOfState(state);
+      const identity = `stores ${tenantId} ${word ?? ""} ${nameContains}`;
       const [after] = pageToken ? decodeCursor(pageToken, identity, ["text"]) : [];
       const limit = pageSize || defaultPageSize;
       const rows = await withTenant(db, tenantId, (trx) =>
-        store.listStores(trx, tenantId, nameContains, storeIds, limit + 1, after),
+        store.listStores(trx, tenantId, { nameContains, onlyIds: storeIds, state: word }, limit + 1, after),
       );
       const { page, nextPageToken } = pageOf(rows, limit, identity, (row) => [row.name]);
       return {

@@ -1,6 +1,7 @@
 import { type Insertable, type Selectable, sql, type Updateable } from "kysely";
 import type { SeriesTable, StoresTable } from "../db/schema.ts";
 import type { TenantTransaction } from "../db/tenant.ts";
+import { type StoreStateWord, storeStatuses } from "./status/states.ts";
 
 export type StoreRow = Selectable<StoresTable>;
 export type SeriesRow = Selectable<SeriesTable>;
@@ -66,12 +67,18 @@ export function getStore(
     .executeTakeFirst();
 }
 
-/** A page of stores by name, after the name `after`; of `onlyIds` alone unless that is empty. */
+/** Which stores. Empty values do not narrow. */
+export interface StoreQuery {
+  readonly nameContains: string;
+  readonly onlyIds: readonly string[];
+  readonly state: StoreStateWord | undefined;
+}
+
+/** A page of stores by name, after the name `after`. */
 export function listStores(
   trx: TenantTransaction,
   tenantId: string,
-  nameContains: string,
-  onlyIds: readonly string[],
+  { nameContains, onlyIds, state }: StoreQuery,
   limit: number,
   after: string | undefined,
 ): Promise<StoreRow[]> {
@@ -83,6 +90,10 @@ export function listStores(
     .limit(limit);
   if (nameContains) select = select.where(sql<boolean>`position(${nameContains} in name) > 0`);
   if (onlyIds.length > 0) select = select.where("id", "in", onlyIds);
+  if (state)
+    select = select.where(
+      sql<boolean>`id in (select id from ${storeStatuses(tenantId)} as status where state = ${state})`,
+    );
   if (after !== undefined) select = select.where("name", ">", after);
   return select.execute();
 }

@@ -1,18 +1,29 @@
 import { sql } from "kysely";
 import { LRUCache } from "lru-cache";
+import type { Config } from "../../config.ts";
 import type { Context } from "../../context.ts";
 import { type TenantTransaction, withTenant } from "../../db/tenant.ts";
+import { storeStatuses } from "../../metrics/status/states.ts";
+import { daysBefore, isoDay, monthStartMs } from "../../metrics/usage/days.ts";
+import { readUsage } from "../../metrics/usage/store.ts";
 
-/** What a tenant has, as far as there are tables for it. */
+/** What a tenant has and uses. */
 export interface TenantCounts {
   readonly countedAt: Date;
   readonly stores: bigint;
+  readonly storesOnline: bigint;
+  readonly storesDegraded: bigint;
+  readonly storesOffline: bigint;
   readonly series: bigint;
   readonly users: bigint;
+  readonly functions: bigint;
   readonly apiKeys: bigint;
+  readonly webhooks: bigint;
+  readonly openAlerts: bigint;
   readonly eventsTotal: bigint;
   readonly eventsToday: bigint;
   readonly samplesToday: bigint;
+  readonly costMonthMicros: bigint;
   readonly storedBytes: bigint;
   readonly lastReceivedAt: Date | undefined;
 }
@@ -27,12 +38,13 @@ const eventsMeasured = 1_000;
 /** Counts what tenants have, each at most once a minute. */
 export function createTenantCounter({
   db,
-}: Pick<Context, "db">): (tenantId: string) => Promise<TenantCounts> {
+  config,
+}: Pick<Context, "db" | "config">): (tenantId: string) => Promise<TenantCounts> {
   const counted = new LRUCache<string, Promise<TenantCounts>>({ max: maxTenants, ttl: countMaxAgeMs });
   return (tenantId) => {
     const known = counted.get(tenantId);
     if (known) return known;
-    const counting = withTenant(db, tenantId, (trx) => count(trx, tenantId));
+    const counting = withTenant(db, tenantId, (trx) => count(trx, tenantId, config));
     counted.set(tenantId, counting);
     counting.catch(() => {
       if (counted.peek(tenantId) === counting) counted.delete(tenantId);
@@ -41,20 +53,34 @@ export function createTenantCounter({
   };
 }
 
-async function count(trx: TenantTransaction, tenantId: string): Promise<TenantCounts> {
+async function count(trx: TenantTransaction, tenantId: string, config: Config): Promise<TenantCounts> {
   const now = new Date();
-  const midnight = new Date(now).setUTCHours(0, 0, 0, 0);
+  const nowMs = now.getTime();
+  const kept = config.processing.eventRetentionDays;
+  const month = isoDay(monthStartMs(nowMs));
+  // Events in retention are those that were accepted since: what was deleted of them is not taken off.
+  const days = await readUsage(
+    trx,
+    tenantId,
+    daysBefore(nowMs, kept > 0 ? Math.max(kept, 31) : 36_500),
+    config.usage.prices,
+  );
+  const today = days.find(({ day }) => day === isoDay(nowMs));
+  const oldest = kept > 0 ? daysBefore(nowMs, kept) : "";
   const { rows } = await sql<{
     stores: bigint;
     series: bigint;
     users: bigint;
     api_keys: bigint;
-    events: bigint;
-    events_today: bigint;
+    functions: bigint;
+    webhooks: bigint;
+    open_alerts: bigint;
+    online: bigint;
+    degraded: bigint;
+    offline: bigint;
     event_bytes: number;
     latest_event: string | null;
     sample_bytes: bigint;
-    samples_today: bigint;
     latest_sample: Date | null;
   }>`
     select
@@ -63,48 +89,55 @@ async function count(trx: TenantTransaction, tenantId: string): Promise<TenantCo
       (select count(*) from users where tenant_id = ${tenantId}) as users,
       (select count(*) from api_keys where tenant_id = ${tenantId} and revoked_at is null
         and (expires_at is null or expires_at > now())) as api_keys,
-      (select count(*) from events where tenant_id = ${tenantId}) as events,
-      (select count(*) from events where tenant_id = ${tenantId} and id >= ${firstIdOf(midnight)}) as events_today,
+      (select count(*) from functions where tenant_id = ${tenantId} and deleted_at is null) as functions,
+      (select count(*) from webhooks where tenant_id = ${tenantId}) as webhooks,
+      (select count(*) from alerts where tenant_id = ${tenantId} and state in ('firing', 'acknowledged')) as open_alerts,
       (select coalesce(avg(pg_column_size(e)), 0)::float8 from
         (select e from events e where tenant_id = ${tenantId} order by id desc limit ${eventsMeasured}) t (e)
       ) as event_bytes,
       (select id from events where tenant_id = ${tenantId} order by id desc limit 1) as latest_event,
       (select max(last_received_at) from store_activity where tenant_id = ${tenantId}) as latest_sample,
-      s.*
-    from (
-      select coalesce(sum(bytes + ${sampleRowBytes}), 0)::bigint as sample_bytes,
-        coalesce(sum(samples) filter (where of_today), 0)::bigint as samples_today
-      from (
-        select samples, pg_column_size(data) as bytes, max_ms >= ${midnight} as of_today
-        from sample_blocks where tenant_id = ${tenantId}
+      (select coalesce(sum(pg_column_size(data) + ${sampleRowBytes}), 0)::bigint from (
+        select data from sample_blocks where tenant_id = ${tenantId}
         union all
-        select samples, pg_column_size(data), max_ms >= ${midnight} from sample_batches where tenant_id = ${tenantId}
-      ) as stored
-    ) s`.execute(trx);
+        select data from sample_batches where tenant_id = ${tenantId}
+      ) as stored) as sample_bytes,
+      states.*
+    from (
+      select count(*) filter (where state = 'online') as online,
+        count(*) filter (where state = 'degraded') as degraded,
+        count(*) filter (where state = 'offline') as offline
+      from ${storeStatuses(tenantId)} as status
+    ) as states`.execute(trx);
   const [row] = rows;
   if (!row) throw new Error("a count without a row");
+  const eventsTotal = days.filter(({ day }) => day >= oldest).reduce((sum, { events }) => sum + events, 0n);
   const latest = [row.latest_event && timeOf(row.latest_event), row.latest_sample].filter(
     (at) => at instanceof Date,
   );
   return {
     countedAt: now,
     stores: row.stores,
+    storesOnline: row.online,
+    storesDegraded: row.degraded,
+    storesOffline: row.offline,
     series: row.series,
     users: row.users,
+    functions: row.functions,
     apiKeys: row.api_keys,
-    eventsTotal: row.events,
-    eventsToday: row.events_today,
-    // By their own time, as they are stored: one that came twice may count twice until the compaction.
-    samplesToday: row.samples_today,
-    storedBytes: BigInt(Math.round(Number(row.events) * row.event_bytes)) + row.sample_bytes,
+    webhooks: row.webhooks,
+    openAlerts: row.open_alerts,
+    eventsTotal,
+    eventsToday: today?.events ?? 0n,
+    samplesToday: today?.samples ?? 0n,
+    costMonthMicros: BigInt(
+      Math.floor(
+        days.filter(({ day }) => day >= month).reduce((sum, { cost_micros }) => sum + cost_micros, 0),
+      ),
+    ),
+    storedBytes: BigInt(Math.round(Number(eventsTotal) * row.event_bytes)) + row.sample_bytes,
     lastReceivedAt: latest.sort((a, b) => b.getTime() - a.getTime())[0],
   };
-}
-
-/** The least UUIDv7 of a millisecond: ids of events are in the order of receipt. */
-function firstIdOf(timeMs: number): string {
-  const hex = timeMs.toString(16).padStart(12, "0");
-  return `${hex.slice(0, 8)}-${hex.slice(8)}-7000-8000-000000000000`;
 }
 
 function timeOf(uuidv7: string): Date {

@@ -19,6 +19,7 @@ import * as sampleStorage from "./0031_sample_storage.ts";
 import * as sampleRollups from "./0032_sample_rollups.ts";
 import * as usage from "./0035_usage.ts";
 import * as alerts from "./0036_alerts.ts";
+import * as storeHeard from "./0037_store_heard.ts";
 import * as functions from "./0040_functions.ts";
 import * as webhooks from "./0045_webhooks.ts";
 import * as progress from "./0050_progress.ts";
@@ -49,6 +50,7 @@ export const migrations: Readonly<Record<string, Migration>> = {
   "0032_sample_rollups": sampleRollups,
   "0035_usage": usage,
   "0036_alerts": alerts,
+  "0037_store_heard": storeHeard,
   "0040_functions": functions,
   "0045_webhooks": webhooks,
   "0050_progress": progress,

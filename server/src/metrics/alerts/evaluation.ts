@@ -25,7 +25,7 @@ import { nextDueMs, takeSample, takeTime } from "./tracker.ts";
 /** How far back stored samples are read, and how often: should the feed have missed any. */
 const checkMs = { back: 120_000, every: 60_000 };
 /** One read of stored samples: so many series over so long a time. */
-const reads = { series: 2_000, sliceMs: 600_000 };
+const reads = { series: 2_000, sliceMs: 600_000, aheadMs: 10_000 };
 /** How often it is written that nothing has changed, and the longest pause between two evaluations. */
 const restMs = { write: 10_000, evaluate: 60_000 };
 
@@ -128,10 +128,12 @@ export class TenantEvaluation {
     found: Found[],
   ): Promise<number> {
     let samples = 0;
+    // What came since `nowMs` is seen, too, so that it is not forgotten.
+    const untilMs = nowMs + reads.aheadMs;
     for (let at = 0; at < subjects.length; at += reads.series) {
       const refs = subjects.slice(at, at + reads.series).map(({ ref }) => ref);
-      for (let fromMs = startMs; fromMs <= nowMs; fromMs += reads.sliceMs) {
-        const toMs = Math.min(fromMs + reads.sliceMs, nowMs + 1);
+      for (let fromMs = startMs; fromMs < untilMs; fromMs += reads.sliceMs) {
+        const toMs = Math.min(fromMs + reads.sliceMs, untilMs);
         for (const run of await readRuns(trx, this.#tenantId, refs, fromMs, toMs)) {
           samples += run.values.length;
           this.#takeRun(run, nowMs, found);
@@ -201,9 +203,11 @@ export class TenantEvaluation {
       ...silences.map(({ ends_at }) => ends_at.getTime()).filter((at) => at > nowMs),
     );
     let due = Math.min(...this.#ahead.values());
-    for (const { rule, tracker, dormant, alert } of timed) {
+    for (const { rule, tracker, dormant } of timed) {
       if (dormant) continue;
-      due = Math.min(due, nextDueMs(rule, tracker), alert?.muted ? silenceEndsMs : due);
+      due = Math.min(due, nextDueMs(rule, tracker));
+      // It may be one that fires unheard.
+      if (tracker.state) due = Math.min(due, silenceEndsMs);
     }
     return due;
   }
