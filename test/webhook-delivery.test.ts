@@ -225,21 +225,35 @@ test("places: everyone's first before anyone's second, a quarter kept from those
     names.map((receiver, dueMs) => ({ tenantId: "t", receiver, dueMs }));
   const chosen = (...names: string[]) =>
     receivers.choose(waiting(...names), 1_000).map(({ receiver, limit }) => `${receiver}${limit}`);
+  const begin = (name: string) => {
+    receivers.claim(name);
+    return receivers.start(name);
+  };
+  const end = (name: string, ended: Parameters<typeof receivers.end>[1]) => {
+    receivers.end(name, ended);
+    receivers.release(name);
+  };
   assert.deepEqual(chosen("a", "b"), ["a1", "b1"]);
-  for (const name of ["a", "b"]) receivers.begin(name);
-  receivers.end("a", { accepted: true, tookMs: 5 });
-  receivers.end("b", { accepted: true, tookMs: 5_000 });
+  for (const name of ["a", "b"]) assert.ok(begin(name));
+  assert.ok(!receivers.start("a"));
+  end("a", { accepted: true, tookMs: 5 });
+  end("b", { accepted: true, tookMs: 5_000 });
   assert.deepEqual(chosen("b", "a"), ["b1", "a2"]);
   const slow = ["s1", "s2", "s3", "s4", "s5", "s6", "s7", "s8"];
-  for (const name of slow) receivers.begin(name);
-  for (const name of slow) receivers.end(name, { accepted: false, tookMs: 1 });
+  for (const name of slow) begin(name);
+  for (const name of slow) end(name, { accepted: false, tookMs: 1 });
   assert.equal(chosen(...slow).length, 6);
   assert.deepEqual(chosen(...slow, "a").length, 7);
-  for (const name of slow.slice(0, 6)) receivers.begin(name);
+  for (const name of slow.slice(0, 6)) begin(name);
   assert.deepEqual(chosen(...slow, "a", "c"), ["a1", "c1"]);
   // One that asks to be left alone is, until it accepts again.
-  receivers.begin("p");
-  receivers.end("p", { accepted: false, tookMs: 1, pausedUntilMs: 5_000 });
-  receivers.end("s1", { accepted: true, tookMs: 1 });
+  begin("p");
+  end("p", { accepted: false, tookMs: 1, pausedUntilMs: 5_000 });
+  end("s1", { accepted: true, tookMs: 1 });
   assert.deepEqual(chosen("p", "a"), ["a2"]);
+  for (const name of slow.slice(1, 6)) end(name, { accepted: false, tookMs: 1 });
+  // One that takes all it can get is claimed for ahead.
+  begin("a");
+  end("a", { accepted: true, tookMs: 5 });
+  assert.deepEqual(chosen("a"), ["a8"]);
 });

@@ -18,8 +18,15 @@ const slowShare = 0.75;
 /** Receivers that are remembered. */
 const maxKnown = 100_000;
 
+/** So much more than it may be given at once is claimed for a receiver that takes all it can get. */
+const claimAhead = 8;
+
 interface Standing {
-  inFlight: number;
+  /** Claimed and not recorded yet. */
+  claimed: number;
+  /** Being tried. */
+  active: number;
+  /** How many may be tried at once. */
   allowance: number;
   isSlow: boolean;
   /** Until when it asked to be left alone. */
@@ -38,38 +45,50 @@ export interface Ended {
 export interface Receivers {
   /** Says what to claim of what is due: everyone's first one before anyone's second. */
   choose(waiting: readonly WaitingReceiver[], nowMs: number): Wanted[];
-  begin(receiver: string): void;
+  /** One was claimed. */
+  claim(receiver: string): void;
+  /** Whether another attempt may begin; if so, it counts. */
+  start(receiver: string): boolean;
+  /** An attempt has ended. */
   end(receiver: string, ended: Ended): void;
-  readonly inFlight: number;
+  /** What was claimed is recorded or given back. */
+  release(receiver: string): void;
+  /** Whether the receiver fails or is slow, so that nothing is to wait for it here. */
+  isSlow(receiver: string): boolean;
+  /** Claimed and not recorded, for all receivers. */
+  readonly claimed: number;
 }
 
 export function createReceivers({ maxConcurrent, maxConcurrentPerReceiver }: ReceiverRules): Receivers {
   const known = new Map<string, Standing>();
-  let inFlight = 0;
+  let claimed = 0;
 
   const standingOf = (receiver: string): Standing =>
-    known.get(receiver) ?? { inFlight: 0, allowance: 1, isSlow: false, pausedUntilMs: 0 };
-  const slowInFlight = () =>
-    known.values().reduce((sum, standing) => sum + (standing.isSlow ? standing.inFlight : 0), 0);
+    known.get(receiver) ?? { claimed: 0, active: 0, allowance: 1, isSlow: false, pausedUntilMs: 0 };
+  const claimedBySlow = () =>
+    known.values().reduce((sum, standing) => sum + (standing.isSlow ? standing.claimed : 0), 0);
 
   return {
-    get inFlight() {
-      return inFlight;
+    get claimed() {
+      return claimed;
     },
     choose(waiting, nowMs) {
-      let free = maxConcurrent - inFlight;
-      let freeForSlow = Math.max(1, Math.floor(maxConcurrent * slowShare)) - slowInFlight();
+      let free = maxConcurrent - claimed;
+      let freeForSlow = Math.max(1, Math.floor(maxConcurrent * slowShare)) - claimedBySlow();
       const open = waiting.flatMap(({ tenantId, receiver, dueMs }) => {
         if (dueMs > nowMs) return [];
-        const { isSlow, allowance, inFlight, pausedUntilMs } = standingOf(receiver);
-        const room = pausedUntilMs > nowMs ? 0 : allowance - inFlight;
+        const { isSlow, allowance, claimed, pausedUntilMs } = standingOf(receiver);
+        const most = allowance === maxConcurrentPerReceiver ? allowance * claimAhead : allowance;
+        const room = pausedUntilMs > nowMs ? 0 : most - claimed;
         return room > 0 ? [{ tenantId, receiver, room, dueMs, isSlow, limit: 0 }] : [];
       });
       open.sort((a, b) => a.dueMs - b.dueMs);
-      for (let round = 1; free > 0 && round <= maxConcurrentPerReceiver; round++) {
+      for (let round = 1, given = true; free > 0 && given; round++) {
+        given = false;
         for (const one of open) {
           if (free === 0) break;
           if (one.room < round || (one.isSlow && freeForSlow <= 0)) continue;
+          given = true;
           one.limit++;
           free--;
           if (one.isSlow) freeForSlow--;
@@ -77,28 +96,38 @@ export function createReceivers({ maxConcurrent, maxConcurrentPerReceiver }: Rec
       }
       return open.filter(({ limit }) => limit > 0);
     },
-    begin(receiver) {
+    claim(receiver) {
       const standing = standingOf(receiver);
-      standing.inFlight++;
-      inFlight++;
+      standing.claimed++;
+      claimed++;
       known.set(receiver, standing);
+    },
+    start(receiver) {
+      const standing = standingOf(receiver);
+      if (standing.active >= standing.allowance) return false;
+      standing.active++;
+      return true;
     },
     end(receiver, { accepted, tookMs, pausedUntilMs = 0 }) {
       const standing = standingOf(receiver);
-      standing.inFlight--;
-      inFlight--;
-      if (tookMs !== undefined) {
-        standing.isSlow = !accepted || tookMs >= slowMs;
-        standing.allowance = standing.isSlow ? 1 : Math.min(standing.allowance + 1, maxConcurrentPerReceiver);
-        standing.pausedUntilMs = accepted ? 0 : Math.max(standing.pausedUntilMs, pausedUntilMs);
-      }
+      standing.active--;
+      if (tookMs === undefined) return;
+      standing.isSlow = !accepted || tookMs >= slowMs;
+      standing.allowance = standing.isSlow ? 1 : Math.min(standing.allowance + 1, maxConcurrentPerReceiver);
+      standing.pausedUntilMs = accepted ? 0 : Math.max(standing.pausedUntilMs, pausedUntilMs);
+    },
+    release(receiver) {
+      const standing = standingOf(receiver);
+      standing.claimed--;
+      claimed--;
       // The longest unused one is soon known again.
       known.delete(receiver);
       known.set(receiver, standing);
-      for (const [name, { inFlight }] of known) {
-        if (known.size <= maxKnown || inFlight > 0) break;
+      for (const [name, { claimed }] of known) {
+        if (known.size <= maxKnown || claimed > 0) break;
         known.delete(name);
       }
     },
+    isSlow: (receiver) => standingOf(receiver).isSlow,
   };
 }

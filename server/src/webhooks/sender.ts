@@ -54,37 +54,75 @@ export function createSender({ db, logger, settings, deliver, now, counter }: Se
   const { signal } = stopping;
   const recorder = createRecorder({ db, logger, settings, leaseMs, signal });
   const running = new Set<Promise<void>>();
+  /** What is claimed and waits until its receiver may be given more. */
+  const lanes = new Map<string, ClaimedDelivery[]>();
+
+  const giveBack = (delivery: ClaimedDelivery) =>
+    recorder.record({
+      delivery,
+      attempt: undefined,
+      gone: false,
+      atMs: now(),
+      status: delivery.attempts === 0 ? "PENDING" : "RETRYING",
+      dueMs: now(),
+    });
 
   const run = async (delivery: ClaimedDelivery) => {
     const { receiver, channel } = delivery;
-    const untried = { delivery, attempt: undefined, gone: false };
     if (channel === "HTTP" && !delivery.webhook) {
       // Deleted or disabled just when this delivery was made.
-      await recorder.record({ ...untried, atMs: now(), status: "DISCARDED", dueMs: undefined });
-      return receivers.end(receiver, { accepted: false });
+      receivers.end(receiver, { accepted: false });
+      const untried = { delivery, attempt: undefined, gone: false, atMs: now() };
+      return await recorder.record({ ...untried, status: "DISCARDED", dueMs: undefined });
     }
     try {
       const { outcome, made } = await attempt(deliver[channel], delivery, { now, signal, logger });
-      const result = resultOf(settings, delivery, outcome, made, now());
-      await recorder.record(result);
-      counter?.count(channel, result.status);
       const { accepted, retryAfterMs = 0 } = outcome;
       const pausedUntilMs = retryAfterMs > 0 ? now() + Math.min(retryAfterMs, maxPauseMs) : 0;
       receivers.end(receiver, { accepted, tookMs: made.durationMs, pausedUntilMs });
+      follow(receiver);
+      const result = resultOf(settings, delivery, outcome, made, now());
+      await recorder.record(result);
+      counter?.count(channel, result.status);
     } catch {
       // Only closing ends an attempt: another process goes on at once.
-      const status = delivery.attempts === 0 ? "PENDING" : "RETRYING";
-      await recorder.record({ ...untried, atMs: now(), status, dueMs: now() });
       receivers.end(receiver, { accepted: false });
+      await giveBack(delivery);
     }
   };
+
+  /** Keeps a claim's work in mind until it is recorded. */
+  const track = ({ receiver }: ClaimedDelivery, work: Promise<void>) => {
+    const tracked = work.finally(() => {
+      receivers.release(receiver);
+      running.delete(tracked);
+      loop.wake();
+    });
+    running.add(tracked);
+  };
+
+  /** Begins what a receiver may be given; for one that fails or is slow nothing waits here. */
+  const follow = (receiver: string) => {
+    const lane = lanes.get(receiver) ?? [];
+    if (receivers.isSlow(receiver) || isClosing) {
+      lanes.delete(receiver);
+      for (const delivery of lane) track(delivery, giveBack(delivery));
+      return;
+    }
+    while (lane.length > 0 && receivers.start(receiver)) {
+      const delivery = lane.shift();
+      if (delivery) track(delivery, run(delivery));
+    }
+    if (lane.length === 0) lanes.delete(receiver);
+  };
+  let isClosing = false;
 
   const loop: Loop = startLoop({
     name: "deliveries",
     idleMs,
     logger,
     async step() {
-      if (receivers.inFlight >= settings.maxConcurrent) return "idle";
+      if (receivers.claimed >= settings.maxConcurrent) return "idle";
       const nowMs = now();
       const claimed = await claimDue(db, {
         choose: (waiting) => receivers.choose(waiting, nowMs),
@@ -93,12 +131,10 @@ export function createSender({ db, logger, settings, deliver, now, counter }: Se
         leaseEndMs: nowMs + leaseMs,
       });
       for (const delivery of claimed) {
-        receivers.begin(delivery.receiver);
-        const work = run(delivery).finally(() => {
-          running.delete(work);
-          loop.wake();
-        });
-        running.add(work);
+        const { receiver } = delivery;
+        receivers.claim(receiver);
+        if (receivers.start(receiver)) track(delivery, run(delivery));
+        else lanes.set(receiver, [...(lanes.get(receiver) ?? []), delivery]);
       }
       return claimed.length > 0 ? "more" : "idle";
     },
@@ -108,6 +144,8 @@ export function createSender({ db, logger, settings, deliver, now, counter }: Se
     wake: loop.wake,
     async close() {
       await loop.close();
+      isClosing = true;
+      for (const receiver of [...lanes.keys()]) follow(receiver);
       const timer = new AbortController();
       const late = sleep(closeMs, undefined, { signal: timer.signal }).catch(() => {});
       await Promise.race([Promise.allSettled(running), late]).finally(() => timer.abort());
