@@ -55,6 +55,7 @@ import { createProgressFeeds, type ProgressFeeds } from "./progress/watch/feeds.
 import type { Caller } from "./rpc/caller.ts";
 import { createLocalWindows, createRedisWindows, type RateWindows } from "./rpc/rate-windows.ts";
 import { type Channels, createChannels } from "./webhooks/channels/channels.ts";
+import { type AttemptCounter, registerDeliveryMetrics } from "./webhooks/figures.ts";
 
 /** What handlers and interceptors work with. */
 export interface Context {
@@ -106,6 +107,8 @@ export interface Context {
   /** Series for `/metrics`. */
   readonly prometheus: Prometheus;
   readonly callMetrics: CallMetrics;
+  /** Counts what becomes of deliveries. */
+  readonly deliveryAttempts: AttemptCounter;
   /** Who callers without credentials are, in methods that are open in the public tenant. */
   publicCaller(): Caller | undefined;
   /** Looks the public tenant up; to be called again when it may have been made. */
@@ -200,6 +203,7 @@ export async function createContext(config: Config, logger: Logger): Promise<Con
   built.defer(analyticsAnswers.close);
   const prometheus = createPrometheus(config, logger);
   registerFunctionMetrics(prometheus.registry, db);
+  const deliveryAttempts = registerDeliveryMetrics(prometheus.registry, db);
   let publicCaller: Caller | undefined;
   const context = {
     config,
@@ -239,6 +243,7 @@ export async function createContext(config: Config, logger: Logger): Promise<Con
     analyticsAnswers,
     progressIntake: createIntakeMonitor(),
     prometheus,
+    deliveryAttempts,
     callMetrics: createCallMetrics(prometheus.registry),
     health: createHealth([
       { name: "postgres", critical: true, check: () => sql`select 1`.execute(db).then(() => "up") },

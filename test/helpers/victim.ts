@@ -242,10 +242,13 @@ async function writeLog(
   });
 }
 
-/** Two deliveries that have ended, so that nothing changes them by itself. Returns the id of the last. */
+/**
+ * Two deliveries that have ended, so that nothing changes them by itself. Returns the id of the last, which is of no alert rule
+ * and so can be replayed.
+ */
 async function makeDeliveries({ context }: TestServer, tenantId: string, webhookId: string): Promise<string> {
   const rows = await withTenant(context.db, tenantId, async (trx) => {
-    const make = (number: number) =>
+    const make = (number: number, alertRuleIds: string[]) =>
       insertDelivery(trx, {
         tenant_id: tenantId,
         id: newResourceId(),
@@ -261,13 +264,13 @@ async function makeDeliveries({ context }: TestServer, tenantId: string, webhook
           data: { message: `${mark} ${number}` },
         }),
         subject_ids: [toldAbout],
-        alert_rule_ids: [toldAbout],
+        alert_rule_ids: alertRuleIds,
         happenings: 1,
         status: "FAILED",
         created_at: new Date(),
         finished_at: new Date(),
       });
-    return [await make(1), await make(2)];
+    return [await make(1, [toldAbout]), await make(2, [])];
   });
   return rows.at(-1)?.id ?? "";
 }

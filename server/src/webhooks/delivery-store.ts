@@ -1,6 +1,7 @@
 import { type Insertable, type Selectable, sql } from "kysely";
 import type { DeliveriesTable, DeliveryChannel, StoredDeliveryStatus } from "../db/schema.ts";
 import type { TenantTransaction } from "../db/tenant.ts";
+import { deliveryTargets, receiverOf, type Targets } from "./receiver.ts";
 
 export type DeliveryRow = Selectable<DeliveriesTable>;
 export type NewDelivery = Insertable<DeliveriesTable>;
@@ -100,20 +101,24 @@ export async function discardWaiting(
   return numUpdatedRows;
 }
 
-/** Ends what waits for receivers that have left an alert rule, unless it tells of another rule too. */
+/** Ends what waits for targets that have left an alert rule, unless it tells of another rule too. */
 export async function discardForRule(
   trx: TenantTransaction,
   tenantId: string,
   alertRuleId: string,
-  receivers: readonly string[],
+  { before, after }: { readonly before: Targets; readonly after: Targets },
   now: Date,
 ): Promise<void> {
-  if (receivers.length === 0) return;
+  const kept = new Set(deliveryTargets(after).map(receiverOf));
+  const left = deliveryTargets(before)
+    .map(receiverOf)
+    .filter((receiver) => !kept.has(receiver));
+  if (left.length === 0) return;
   await trx
     .updateTable("deliveries")
     .set({ status: "DISCARDED", due_at: null, finished_at: now })
     .where("tenant_id", "=", tenantId)
-    .where("receiver", "in", receivers)
+    .where("receiver", "in", left)
     .where("due_at", "is not", null)
     .where(sql<boolean>`alert_rule_ids = array[${alertRuleId}::uuid]`)
     .execute();

@@ -1,13 +1,12 @@
 import { sql } from "kysely";
 import { newResourceId } from "../auth/ids.ts";
-import type { DeliveryTarget } from "../db/schema.ts";
 import type { TenantTransaction } from "../db/tenant.ts";
-import type { NotificationTarget } from "../gen/pulsewire/metrics/v1/alert_pb.js";
 import type { WebhookEventData, WebhookEventType } from "./event-types.ts";
+import { deliveryTargets, type Targets } from "./receiver.ts";
 
 export interface EmitOptions {
   /** Targets of an alert rule: they get the event whatever they subscribed to. */
-  readonly targets?: readonly Pick<NotificationTarget, "target">[];
+  readonly targets?: Targets;
 }
 
 /**
@@ -24,7 +23,7 @@ export async function emitWebhookEvent<Type extends WebhookEventType>(
   { targets = [] }: EmitOptions = {},
 ): Promise<string> {
   const id = newResourceId();
-  const told = targets.flatMap(({ target }) => deliveryTarget(target));
+  const told = deliveryTargets(targets);
   await trx
     .insertInto("webhook_events")
     .values({
@@ -80,17 +79,4 @@ export async function webhooksAskFor(
 /** The entries of `event_types` that ask for a type. */
 export function askingFor(type: string): string[] {
   return [type, `${type.split(".")[0]}.*`, "*"];
-}
-
-function deliveryTarget(target: NotificationTarget["target"]): DeliveryTarget[] {
-  switch (target.case) {
-    case "webhookId":
-      return [{ channel: "HTTP", to: target.value.toLowerCase() }];
-    case "email":
-      return [{ channel: "EMAIL", to: target.value }];
-    case "whatsapp":
-      return [{ channel: "WHATSAPP", to: target.value }];
-    default:
-      return [];
-  }
 }

@@ -1,5 +1,14 @@
 import { hash } from "node:crypto";
 import type { DeliveryChannel, DeliveryTarget } from "../db/schema.ts";
+import type { NotificationTarget } from "../gen/pulsewire/metrics/v1/alert_pb.js";
+
+/** Targets of an alert rule, as far as they are needed. */
+export type Targets = readonly Pick<NotificationTarget, "target">[];
+
+/** Targets of an alert rule as they are stored. */
+export function deliveryTargets(targets: Targets): DeliveryTarget[] {
+  return targets.flatMap(({ target }) => deliveryTarget(target));
+}
 
 /** What stands for a receiver: the webhook's id, or a UUID (version 8) made of channel and address. */
 export function receiverOf({ channel, to }: DeliveryTarget): string {
@@ -11,4 +20,17 @@ export function receiverOf({ channel, to }: DeliveryTarget): string {
 /** One form of an address. */
 export function addressOf(channel: DeliveryChannel, to: string): string {
   return channel === "EMAIL" ? to.toLowerCase() : to;
+}
+
+function deliveryTarget(target: NotificationTarget["target"]): DeliveryTarget[] {
+  switch (target.case) {
+    case "webhookId":
+      return [{ channel: "HTTP", to: target.value.toLowerCase() }];
+    case "email":
+      return [{ channel: "EMAIL", to: target.value }];
+    case "whatsapp":
+      return [{ channel: "WHATSAPP", to: target.value }];
+    default:
+      return [];
+  }
 }

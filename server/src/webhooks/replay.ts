@@ -2,8 +2,10 @@ import { newResourceId } from "../auth/ids.ts";
 import type { Config } from "../config.ts";
 import type { TenantTransaction } from "../db/tenant.ts";
 import { ErrorReason } from "../gen/pulsewire/common/v1/error_reason_pb.js";
+import { getRule, specOf } from "../metrics/alerts/rule-store.ts";
 import { failure } from "../rpc/errors.ts";
 import type { DeliveryRow, NewDelivery } from "./delivery-store.ts";
+import { deliveryTargets, receiverOf } from "./receiver.ts";
 import { getWebhook } from "./store.ts";
 
 /** A new delivery of the same message. Throws FAILED_PRECONDITION and NOT_CONFIGURED. */
@@ -13,13 +15,15 @@ export async function replayOf(
   config: Pick<Config, "mail" | "whatsapp">,
 ): Promise<NewDelivery> {
   const now = new Date();
+  const destination = await destinationOf(trx, original, config);
+  await requireTarget(trx, original);
   return {
     tenant_id: original.tenant_id,
     id: newResourceId(),
     receiver: original.receiver,
     channel: original.channel,
     webhook_id: original.webhook_id,
-    destination: await destinationOf(trx, original, config),
+    destination,
     message_id: original.message_id,
     event_type: original.event_type,
     payload: JSON.stringify(original.payload),
@@ -32,6 +36,22 @@ export async function replayOf(
     replay_of: original.id,
     test: original.test,
   };
+}
+
+/** What went to the target of an alert rule goes to it as long as the rule has it. */
+async function requireTarget(
+  trx: TenantTransaction,
+  { tenant_id, alert_rule_ids, receiver }: DeliveryRow,
+): Promise<void> {
+  if (alert_rule_ids.length === 0) return;
+  for (const ruleId of alert_rule_ids) {
+    const rule = await getRule(trx, tenant_id, ruleId);
+    if (rule && deliveryTargets(specOf(rule).targets).some((target) => receiverOf(target) === receiver))
+      return;
+  }
+  throw failure(ErrorReason.FAILED_PRECONDITION, "the alert rule is deleted or has this target no more", {
+    metadata: { resource: "alert rule" },
+  });
 }
 
 async function destinationOf(

@@ -34,7 +34,14 @@ export function startDeliveries(context: Context, overrides: DeliveryOverrides =
   const { now = Date.now } = overrides;
   const own = Object.keys(overrides).length > 0 ? createChannels({ ...context, ...overrides }) : undefined;
   const { deliver } = own ?? context.channels;
-  const sender = createSender({ db, logger, settings: config.webhooks, deliver, now });
+  const sender = createSender({
+    db,
+    logger,
+    settings: config.webhooks,
+    deliver,
+    now,
+    counter: context.deliveryAttempts,
+  });
   const outbox = startLoop({
     name: "webhook outbox",
     idleMs: outboxIdleMs,

@@ -12,6 +12,7 @@ import { enterAudit } from "../../rpc/audit.ts";
 import { callerOf } from "../../rpc/caller.ts";
 import { failure, notFound } from "../../rpc/errors.ts";
 import { invalidRequest, violationsOf } from "../../rpc/validate.ts";
+import { discardForRule } from "../../webhooks/delivery-store.ts";
 import { requireStoreAccess } from "../access.ts";
 import { backtest } from "./backtest.ts";
 import { alertsChannel, evaluationChannel, lockEvaluation, noteRevision } from "./changes.ts";
@@ -89,6 +90,8 @@ export function alertRuleHandlers({ bus, config, db }: Context): Partial<Service
         await requireNamed(trx, tenantId, spec);
         await closeAlerts(trx, tenantId, locked, ruleId, before, spec, new Date());
         const changed = await updateRule(trx, tenantId, ruleId, spec);
+        const targets = { before: before.targets, after: spec.targets };
+        await discardForRule(trx, tenantId, changed.id, targets, new Date());
         await noteRevision(trx, tenantId);
         await enterAudit(trx, tenantId, context, { resourceId: ruleId });
         return changed;
