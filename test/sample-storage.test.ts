@@ -72,7 +72,7 @@ describe("bytes of samples", () => {
           times: Float64Array.from(samples, ([at]) => at),
           values: Float64Array.from(samples, ([, of]) => of),
         };
-        assert.deepEqual(decodeBatch(encodeBatch(columns)), columns);
+        assert.deepEqual(decodeBatch(encodeBatch([columns])), columns);
       }),
       { numRuns: 300 },
     );
@@ -169,7 +169,7 @@ describe("stored samples", () => {
       const model = new Map<string, number>();
       for (const each of steps) {
         if (each.kind === "write") {
-          await inTenant((trx) => insertBatch(trx, tenantId, columnsOf(each.samples, refs)));
+          await inTenant((trx) => insertBatch(trx, tenantId, [columnsOf(each.samples, refs)]));
           for (const [series, at, value] of each.samples) model.set(`${refs[series]} ${at}`, value);
         } else if (each.kind === "compact") {
           await inTenant((trx) => compactBatches(trx, tenantId, each.max));
@@ -203,7 +203,7 @@ describe("stored samples", () => {
         ]),
       );
       for (const [series, at, value] of samples) expected.push(`${refs[series]} ${at} ${value}`);
-      await inTenant((trx) => insertBatch(trx, tenantId, columnsOf(samples, refs)));
+      await inTenant((trx) => insertBatch(trx, tenantId, [columnsOf(samples, refs)]));
       await inTenant((trx) => compactBatches(trx, tenantId, maxSamples));
       const day = new Date(base).toISOString().slice(0, 10);
       await inTenant((trx) => mergeDay(trx, tenantId, day, part === 9));
@@ -224,7 +224,7 @@ describe("stored samples", () => {
       [0, base, 1],
       [1, base + 1, 2],
     ];
-    await inTenant((trx) => insertBatch(trx, tenantId, columnsOf(samples, refs)));
+    await inTenant((trx) => insertBatch(trx, tenantId, [columnsOf(samples, refs)]));
     const before = await read(base, base + dayMs);
     const cut = new Error("cut off");
     for (const work of [
@@ -249,7 +249,7 @@ describe("stored samples", () => {
     const { tenantId, refs, inTenant, read } = await makeSeries(3);
     for (let batch = 0; batch < 5; batch++) {
       const samples = refs.map((_, series): Write["samples"][number] => [series, base + batch, batch]);
-      await inTenant((trx) => insertBatch(trx, tenantId, columnsOf(samples, refs)));
+      await inTenant((trx) => insertBatch(trx, tenantId, [columnsOf(samples, refs)]));
     }
     const before = await read(base, base + dayMs);
     const killed = inTenant(async (trx) => {
@@ -267,7 +267,7 @@ describe("stored samples", () => {
 
   test("two processes never compact one tenant at a time, and readers see every sample once meanwhile", async () => {
     const { tenantId, refs, inTenant, read } = await makeSeries(2);
-    await inTenant((trx) => insertBatch(trx, tenantId, columnsOf([[0, base, 1]], refs)));
+    await inTenant((trx) => insertBatch(trx, tenantId, [columnsOf([[0, base, 1]], refs)]));
     await inTenant(async (trx) => {
       assert.equal(await takeStorage(trx, tenantId), true);
       assert.equal(await inTenant((other) => compactBatches(other, tenantId, maxSamples)), undefined);
@@ -287,7 +287,7 @@ describe("stored samples", () => {
         [0, old, 1],
         [0, base, 2],
       ];
-      await inTenant((trx) => insertBatch(trx, tenantId, columnsOf(samples, refs)));
+      await inTenant((trx) => insertBatch(trx, tenantId, [columnsOf(samples, refs)]));
       await inTenant((trx) => compactBatches(trx, tenantId, maxSamples));
     }
     await keepHouse(database.app.db, 9);
@@ -305,7 +305,7 @@ describe("stored samples", () => {
     assert.deepEqual(await other.read(old, base + dayMs), [`${other.refs[0]} ${base} 2`]);
 
     // A flush may have come in just before the deletion.
-    await inTenant((trx) => insertBatch(trx, tenantId, columnsOf([[0, base, 3]], refs)));
+    await inTenant((trx) => insertBatch(trx, tenantId, [columnsOf([[0, base, 3]], refs)]));
     await inTenant((trx) => compactBatches(trx, tenantId, maxSamples));
     assert.deepEqual(await inTenant(counts), { batches: 0, blocks: 0, samples: 0 });
   });

@@ -137,6 +137,48 @@ describe("samples from their bytes", () => {
     }
   });
 
+  test("known series are told apart in any order, whatever came after them last time", () => {
+    const cache = createSeriesCache(1_000);
+    const hosts = ["a", "b", "c", "dd", "ee"];
+    const order = fc.array(fc.tuple(fc.constantFrom(...hosts), fc.boolean()), {
+      minLength: 1,
+      maxLength: 12,
+    });
+    const own = fc.constantFrom(rules.defaultStoreId, randomUUID());
+    fc.assert(
+      fc.property(order, own, (items, defaultStoreId) => {
+        const packed = items.filter(([, plain]) => !plain).map(([host]) => host);
+        const plain = items.filter(([, plain]) => plain).map(([host]) => host);
+        const init = {
+          series: packed.map((host) => ({
+            name: "m",
+            labels: { host },
+            baseTime: timestampFromMs(now),
+            offsetsMs: [0],
+            values: [1],
+          })),
+          samples: plain.map((host) => ({ name: "m", labels: { host }, value: 1 })),
+        };
+        const bytes = toBinary(WriteSamplesRequestSchema, create(WriteSamplesRequestSchema, init));
+        const read = readWireItems(readWireRequest(bytes), { ...rules, defaultStoreId }, cache);
+        assert.ok(read);
+        for (const series of read.series) {
+          if (series.ref === 0) cache.add(Object.assign(series, { ref: 7, definition: undefined }));
+        }
+        const usual = readItems(
+          fromBinary(WriteSamplesRequestSchema, bytes),
+          { ...rules, defaultStoreId },
+          createSeriesCache(10),
+        );
+        assert.deepEqual(
+          read.series.map(({ id }) => id),
+          usual.batch.series.map(({ id }) => id),
+        );
+      }),
+      { numRuns: 500 },
+    );
+  });
+
   test("bytes that are cut off or damaged are never read as something else", () => {
     const init = {
       storeId: rules.defaultStoreId,

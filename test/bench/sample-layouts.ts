@@ -130,7 +130,7 @@ function packed(db: Kysely<Database>): Layout {
         times: Float64Array.from(batch.flatMap(({ times }) => times)),
         values: Float64Array.from(batch.flatMap(({ values }) => values)),
       };
-      await withTenant(db, tenantId, (trx) => insertBatch(trx, tenantId, columns));
+      await withTenant(db, tenantId, (trx) => insertBatch(trx, tenantId, [columns]));
     },
     async settle() {
       for (;;) {

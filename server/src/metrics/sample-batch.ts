@@ -47,7 +47,7 @@ export class SampleBatch {
   }
 
   /** A copy without some runs. */
-  without(runs: ReadonlySet<number>): SampleBatch {
+  without(runs: { has(run: number): boolean }): SampleBatch {
     const rest = new SampleBatch(this.size);
     let at = 0;
     this.series.forEach((series, run) => {

@@ -139,13 +139,17 @@ export function kindWord(kind: MetricKind): SeriesDefinition["kind"] {
   return kind === MetricKind.COUNTER ? "counter" : "gauge";
 }
 
+const nothing: Uint8Array = new Uint8Array();
+
 /** A series that is not known yet, to be remembered by `key` in `scope`. */
 export function newSeries(
   scope: string,
   key: string,
   storeId: string,
   definition: SeriesDefinition,
+  identity = nothing,
+  plain = false,
 ): WrittenSeries {
   const id = uuidFromHash(stringify([storeId, definition.name, definition.labels]));
-  return { id, storeId, ref: 0, definition, notedDay: 0, scope, key };
+  return { id, storeId, ref: 0, definition, notedDay: 0, scope, key, identity, plain, next: undefined };
 }

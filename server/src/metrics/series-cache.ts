@@ -14,6 +14,11 @@ export interface WrittenSeries {
   /** What it is remembered by: a key within its scope, which is of one tenant. */
   readonly scope: string;
   readonly key: string;
+  /** The bytes that say what it is, where it was read from bytes: those of a plain sample or of a packed series. */
+  readonly identity: Uint8Array;
+  readonly plain: boolean;
+  /** The series that came after it last time: senders keep their order, so that it is looked at first. */
+  next: WrittenSeries | undefined;
 }
 
 export interface SeriesDefinition {
@@ -24,10 +29,14 @@ export interface SeriesDefinition {
 }
 
 export interface SeriesCache {
+  /** The scope of a tenant's series where a store is the default; always the same string, so that comparing it costs nothing. */
+  scopeOf(tenantId: string, defaultStoreId: string): string;
   find(scope: string, key: string): WrittenSeries | undefined;
   /** Remembers a series whose `ref` is known. */
   add(series: WrittenSeries): void;
 }
+
+const maxScopes = 10_000;
 
 type ByKey = Map<string, WrittenSeries>;
 
@@ -39,6 +48,7 @@ export function createSeriesCache(size: number): SeriesCache {
   let young = new Map<string, ByKey>();
   let old = new Map<string, ByKey>();
   let count = 0;
+  const scopes = new Map<string, string>();
 
   const add = (series: WrittenSeries) => {
     if (count >= size / 2) {
@@ -55,6 +65,14 @@ export function createSeriesCache(size: number): SeriesCache {
     count++;
   };
   return {
+    scopeOf(tenantId, defaultStoreId) {
+      const scope = tenantId + defaultStoreId;
+      const known = scopes.get(scope);
+      if (known !== undefined) return known;
+      if (scopes.size >= maxScopes) scopes.clear();
+      scopes.set(scope, scope);
+      return scope;
+    },
     find(scope, key) {
       const series = young.get(scope)?.get(key);
       if (series) return series;

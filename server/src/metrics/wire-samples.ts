@@ -4,7 +4,7 @@
  * anything else, a broken rule, an unknown field, another order of fields than all encoders have, is left to the usual way,
  * which says what is wrong.
  */
-import { create, fromBinary, type MessageShape } from "@bufbuild/protobuf";
+import { create, fromBinary } from "@bufbuild/protobuf";
 import { TimestampSchema } from "@bufbuild/protobuf/wkt";
 import { Code, ConnectError } from "@connectrpc/connect";
 import {
@@ -92,7 +92,7 @@ export function readWireItems(
   rules: SampleRules,
   cache: SeriesCache,
 ): SampleBatch | undefined {
-  const batch = new SampleBatch(Math.max(wire.samples.length / 2, wire.series.length));
+  const batch = new SampleBatch(wire.samples.length / 2 + mostPacked(wire));
   const items = new ItemReader(wire.bytes, rules, cache, batch);
   try {
     for (let at = 0; at < wire.series.length; at += 2)
@@ -110,6 +110,13 @@ export function readWireItems(
 const maxSeries = 10_000;
 const maxSamples = 100_000;
 const maxPerSeries = 100_000;
+
+/** The most samples that there is room for in the packed items: each takes 9 bytes at least. */
+function mostPacked({ series }: WireItems): number {
+  let bytes = 0;
+  for (let at = 0; at < series.length; at += 2) bytes += (series[at + 1] as number) - (series[at] as number);
+  return Math.min(Math.floor(bytes / 9), 2 * maxPerSeries);
+}
 
 /** Thrown where the usual way has to read; one for all, for it carries nothing. */
 const unusual = new Error("the usual decoder has to read this");
@@ -164,6 +171,8 @@ class ItemReader extends WireReader {
   private readonly newest: number;
   /** Series of this call that were not met before. */
   private readonly fresh = new Map<string, WrittenSeries>();
+  /** The series of the item before. */
+  private before: WrittenSeries | undefined;
 
   constructor(buffer: Buffer, rules: SampleRules, cache: SeriesCache, batch: SampleBatch) {
     super(buffer);
@@ -171,7 +180,7 @@ class ItemReader extends WireReader {
     this.cache = cache;
     this.batch = batch;
     // The same bytes mean another series where another store is the default.
-    this.scope = rules.tenantId + rules.defaultStoreId;
+    this.scope = cache.scopeOf(rules.tenantId, rules.defaultStoreId);
     this.oldest = rules.receivedAtMs - rules.maxAgeMs;
     this.newest = rules.receivedAtMs + rules.maxAheadMs;
   }
@@ -191,10 +200,7 @@ class ItemReader extends WireReader {
     let values = this.position;
     const count = (valuesEnd - values) / 8;
     if (valuesEnd !== end || !Number.isInteger(count) || count === 0 || count > maxPerSeries) throw unusual;
-    const key = buffer.toString("latin1", start, identityEnd);
-    const series =
-      this.cache.find(this.scope, key) ??
-      this.unknown(key, () => readPacked(buffer.subarray(start, identityEnd)), SeriesSamplesSchema);
+    const series = this.seriesOf(false, start, identityEnd, identityEnd, identityEnd);
     batch.reserve(count);
     this.position = offsets;
     for (let left = count; left > 0; left--, values += 8) {
@@ -223,18 +229,7 @@ class ItemReader extends WireReader {
     const rest = this.position;
     this.skipIdentity(end, 4, 7);
     if (this.position !== end) throw unusual;
-    const key = `plain ${buffer.toString("latin1", start, nameEnd)}${buffer.toString("latin1", rest, end)}`;
-    const series =
-      this.cache.find(this.scope, key) ??
-      this.unknown(
-        key,
-        () =>
-          fromBinary(
-            SampleSchema,
-            Buffer.concat([buffer.subarray(start, nameEnd), buffer.subarray(rest, end)]),
-          ),
-        SampleSchema,
-      );
+    const series = this.seriesOf(true, start, nameEnd, rest, end);
     this.batch.reserve(1);
     this.add(timeMs, value);
     this.batch.endRun(series, 2 * index + 1, 1);
@@ -272,31 +267,79 @@ class ItemReader extends WireReader {
     return fieldEnd;
   }
 
-  /** A series that was not met before: read and checked as usual. */
-  private unknown<Desc extends typeof SeriesSamplesSchema | typeof SampleSchema>(
-    key: string,
-    read: () => MessageShape<Desc>,
-    schema: Desc,
+  /** The series whose identity lies in two ranges: the one that came after the series before last time, or the one found by its bytes. */
+  private seriesOf(
+    plain: boolean,
+    start: number,
+    end: number,
+    restStart: number,
+    restEnd: number,
   ): WrittenSeries {
+    const next = this.before?.next;
+    if (
+      next?.plain === plain &&
+      next.scope === this.scope &&
+      this.isAt(next.identity, start, end, restStart, restEnd)
+    ) {
+      this.before = next;
+      return next;
+    }
+    const { buffer } = this;
+    const key = `${plain ? "plain " : ""}${buffer.toString("latin1", start, end)}${buffer.toString("latin1", restStart, restEnd)}`;
+    const series =
+      this.cache.find(this.scope, key) ??
+      this.unknown(
+        key,
+        plain,
+        Buffer.concat([buffer.subarray(start, end), buffer.subarray(restStart, restEnd)]),
+      );
+    if (this.before) this.before.next = series;
+    this.before = series;
+    return series;
+  }
+
+  private isAt(
+    identity: Uint8Array,
+    start: number,
+    end: number,
+    restStart: number,
+    restEnd: number,
+  ): boolean {
+    if (identity.length !== end - start + restEnd - restStart) return false;
+    const { buffer } = this;
+    let at = 0;
+    for (let index = start; index < end; index++) if (identity[at++] !== buffer[index]) return false;
+    for (let index = restStart; index < restEnd; index++) if (identity[at++] !== buffer[index]) return false;
+    return true;
+  }
+
+  /** A series that was not met before: read and checked as usual. */
+  private unknown(key: string, plain: boolean, identity: Uint8Array): WrittenSeries {
     const met = this.fresh.get(key);
     if (met) return met;
-    let item: SeriesSamples | Sample;
-    try {
-      const message = read();
-      if (violationsOf(schema, message).length > 0) throw unusual;
-      item = message;
-    } catch {
-      // Such as a text that is no UTF-8: the usual way says so.
-      throw unusual;
-    }
-    const { name, labels, kind, unit } = item;
-    const storeId = item.storeId.toLowerCase() || this.rules.defaultStoreId;
+    const { name, labels, kind, unit, storeId: own } = readIdentity(plain, identity);
+    const storeId = own.toLowerCase() || this.rules.defaultStoreId;
     if (!storeId) throw unusual;
     const definition = { name, labels, kind: kindWord(kind), unit };
-    const series = newSeries(this.scope, key, storeId, definition);
+    const series = newSeries(this.scope, key, storeId, definition, identity, plain);
     this.fresh.set(key, series);
     return series;
   }
+}
+
+function readIdentity(plain: boolean, identity: Uint8Array): Sample | SeriesSamples {
+  try {
+    if (plain) {
+      const sample = fromBinary(SampleSchema, identity);
+      if (violationsOf(SampleSchema, sample).length === 0) return sample;
+    } else {
+      const packed = readPacked(identity);
+      if (violationsOf(SeriesSamplesSchema, packed).length === 0) return packed;
+    }
+  } catch {
+    // Such as a text that is no UTF-8: the usual way says so.
+  }
+  throw unusual;
 }
 
 /** With times and values, which the rules ask for. */

@@ -6,13 +6,7 @@ import type { Database } from "../db/schema.ts";
 import { type TenantTransaction, withTenants } from "../db/tenant.ts";
 import type { Activity } from "./activity.ts";
 import { resolveSeries, type SeriesLimit } from "./resolve-series.ts";
-import {
-  isWritten,
-  type PendingCall,
-  type SampleBatch,
-  type SampleCall,
-  type SampleResult,
-} from "./sample-batch.ts";
+import { isWritten, type PendingCall, type SampleCall, type SampleResult } from "./sample-batch.ts";
 import { createSeriesCache, type SeriesCache } from "./series-cache.ts";
 import { insertBatch } from "./storage/batches.ts";
 import { dayMs } from "./storage/blocks.ts";
@@ -101,10 +95,11 @@ async function flushTenant(
     }
   }
   await resolveSeries(trx, tenantId, calls, seriesLimit);
-  const columns = columnsOf(calls.filter(isWritten));
-  if (columns.times.length === 0) return;
-  await insertBatch(trx, tenantId, columns);
-  await countUsage(trx, tenantId, { samples: columns.times.length });
+  const parts = calls.filter(isWritten).flatMap(columnsOf);
+  if (parts.length === 0) return;
+  await insertBatch(trx, tenantId, parts);
+  const samples = parts.reduce((sum, { times }) => sum + times.length, 0);
+  await countUsage(trx, tenantId, { samples });
 }
 
 /** How many samples of a call are written. */
@@ -114,36 +109,13 @@ function writtenIn(call: PendingCall): number {
   return [...result.refused.keys()].reduce((size, run) => size - (batch.counts[run] as number), batch.size);
 }
 
-/** The samples of several calls in one, without the runs that were refused. */
-function columnsOf(calls: readonly PendingCall[]): SampleColumns {
-  const size = calls.reduce((sum, { batch }) => sum + batch.size, 0);
-  const refs: number[] = [];
-  const counts: number[] = [];
-  const times = new Float64Array(size);
-  const values = new Float64Array(size);
-  let to = 0;
-  const take = (batch: SampleBatch, from: number, end: number) => {
-    times.set(batch.times.subarray(from, end), to);
-    values.set(batch.values.subarray(from, end), to);
-    to += end - from;
-  };
-  for (const { batch, result } of calls) {
-    let start = 0;
-    let taken = 0;
-    for (let run = 0; run < batch.series.length; run++) {
-      const count = batch.counts[run] as number;
-      if (result.refused.has(run)) {
-        take(batch, taken, start);
-        taken = start + count;
-      } else {
-        refs.push((batch.series[run] as { ref: number }).ref);
-        counts.push(count);
-      }
-      start += count;
-    }
-    take(batch, taken, start);
-  }
-  return { refs, counts, times: times.subarray(0, to), values: values.subarray(0, to) };
+/** The samples of a call, without the runs that were refused; nothing where nothing is left. */
+function columnsOf({ batch, result }: PendingCall): SampleColumns[] {
+  const { series, counts, times, values, size } =
+    result.refused.size > 0 ? batch.without(result.refused) : batch;
+  if (size === 0) return [];
+  const refs = series.map(({ ref }) => ref);
+  return [{ refs, counts, times: times.subarray(0, size), values: values.subarray(0, size) }];
 }
 
 /** After the commit: series that are known now, and stores that were heard from. */

@@ -10,35 +10,44 @@ import type { SampleColumns } from "./columns.ts";
 const version = 1;
 const headerBytes = 16;
 
-export function encodeBatch({ refs, counts, times, values }: SampleColumns): Buffer {
-  const size = times.length;
-  const single = counts.length === size;
-  const writer = new ByteWriter(headerBytes + 8 * size + 4 * refs.length + 3 * size + 64);
+/** Puts the samples of several calls in one batch, in the order given. */
+export function encodeBatch(parts: readonly SampleColumns[]): Buffer {
+  const size = parts.reduce((sum, { times }) => sum + times.length, 0);
+  const runs = parts.reduce((sum, { refs }) => sum + refs.length, 0);
+  const single = runs === size;
+  const writer = new ByteWriter(headerBytes + 8 * size + 4 * runs + 3 * size + 64);
   writer.byte(version);
   writer.byte(single ? 1 : 0);
   writer.position = 8;
-  writer.buffer.writeUInt32LE(refs.length, 8);
+  writer.buffer.writeUInt32LE(runs, 8);
   writer.buffer.writeUInt32LE(size, 12);
   writer.position = headerBytes;
-  writer.bytes(new Uint8Array(values.buffer, values.byteOffset, 8 * size));
+  for (const { values } of parts)
+    writer.bytes(new Uint8Array(values.buffer, values.byteOffset, 8 * values.length));
   let before = 0;
-  for (const ref of refs) {
-    writer.reserve(8);
-    writer.signed(ref - before);
-    before = ref;
+  for (const { refs } of parts) {
+    for (const ref of refs) {
+      writer.reserve(8);
+      writer.signed(ref - before);
+      before = ref;
+    }
   }
   if (!single) {
-    for (const count of counts) {
-      writer.reserve(8);
-      writer.varint(count);
+    for (const { counts } of parts) {
+      for (const count of counts) {
+        writer.reserve(8);
+        writer.varint(count);
+      }
     }
   }
   before = 0;
-  for (let index = 0; index < size; index++) {
-    writer.reserve(8);
-    const time = times[index] as number;
-    writer.signed(time - before);
-    before = time;
+  for (const { times } of parts) {
+    for (let index = 0; index < times.length; index++) {
+      writer.reserve(8);
+      const time = times[index] as number;
+      writer.signed(time - before);
+      before = time;
+    }
   }
   writer.buffer.fill(0, 2, 8);
   return writer.finish();
@@ -64,9 +73,10 @@ export function decodeBatch(data: Uint8Array): SampleColumns {
   const counts = new Array<number>(runs).fill(1);
   if (!single) for (let index = 0; index < runs; index++) counts[index] = reader.varint();
   const times = new Float64Array(size);
+  reader.signedColumn(times, 0);
   before = 0;
   for (let index = 0; index < size; index++) {
-    before += reader.signed();
+    before += times[index] as number;
     times[index] = before;
   }
   return { refs, counts, times, values };

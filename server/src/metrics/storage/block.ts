@@ -107,8 +107,9 @@ function readTimes(
   }
   time += step;
   times[1] = time;
+  reader.signedColumn(times, 2);
   for (let index = 2; index < size; index++) {
-    step += reader.signed();
+    step += times[index] as number;
     time += step;
     times[index] = time;
   }
@@ -212,9 +213,10 @@ function readValues(reader: ByteReader, size: number): Float64Array {
   const power = powers[reader.byte()] as number;
   reader.position += 4;
   const values = new Float64Array(size);
+  reader.signedColumn(values, 0);
   let whole = 0;
   for (let index = 0; index < size; index++) {
-    whole += reader.signed();
+    whole += values[index] as number;
     values[index] = whole / power;
   }
   return values;

@@ -90,6 +90,29 @@ export class ByteReader {
     return value % 2 === 0 ? value / 2 : -(value + 1) / 2;
   }
 
+  /** As many signed numbers as the column is long, from index `from` on. The common ones, of one or two bytes, take no calls. */
+  signedColumn(column: Float64Array, from: number): void {
+    const { buffer } = this;
+    let { position } = this;
+    for (let index = from; index < column.length; index++) {
+      const low = buffer[position] as number;
+      const high = buffer[position + 1] as number;
+      if (low < 128) {
+        column[index] = (low >>> 1) ^ -(low & 1);
+        position++;
+      } else if (high < 128) {
+        const value = (low & 127) | (high << 7);
+        column[index] = (value >>> 1) ^ -(value & 1);
+        position += 2;
+      } else {
+        this.position = position;
+        column[index] = this.signed();
+        position = this.position;
+      }
+    }
+    this.position = position;
+  }
+
   double(): number {
     const value = this.buffer.readDoubleLE(this.position);
     this.position += 8;
