@@ -34,6 +34,7 @@ export const settingNames = [
   "API_KEY_CACHE_TTL",
   "PULSEWIRE_DATA_DIR",
   "PULSEWIRE_ROLE",
+  "PULSEWIRE_PROCESSES",
   "PULSEWIRE_MIGRATION_DATABASE_URL",
   "PULSEWIRE_DATABASE_CONNECTIONS",
   "PULSEWIRE_TLS_CERT_FILE",
@@ -134,6 +135,8 @@ export type Role = "serve" | "api" | "worker";
 export interface Config {
   /** `api` answers calls, `worker` does the background work, `serve`, the default, does both. Health is answered by all. */
   readonly role: Role;
+  /** Processes that share the port. Default 1. */
+  readonly processes: number;
   /** Where to listen. 127.0.0.1 with the embedded database, 0.0.0.0 with an outside one. */
   readonly host: string;
   /** 0 picks a free port. Default 8080. */
@@ -445,6 +448,7 @@ export function envToConfig(env: Settings): Config {
   }
   return {
     role: oneOf(env, "PULSEWIRE_ROLE", ["serve", "api", "worker"]) ?? "serve",
+    processes: integer(env, "PULSEWIRE_PROCESSES", 1, 1, 64),
     host: env.HOST ?? (embedded ? "127.0.0.1" : "0.0.0.0"),
     port: integer(env, "PORT", 8080, 0, 65_535),
     tls:

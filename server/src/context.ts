@@ -121,8 +121,20 @@ export interface Context {
 
 const partitionCheckMs = 6 * 3_600_000;
 
+/** What is given in place of what the settings ask for. */
+export interface ContextOverrides {
+  /** An embedded database that another process runs. */
+  readonly database?: { readonly app: string; readonly owner: string } | undefined;
+  /** Where calls are counted, without Redis. */
+  readonly rateWindows?: RateWindows;
+}
+
 /** Builds the context. What was built is closed again when a later step fails. */
-export async function createContext(config: Config, logger: Logger): Promise<Context> {
+export async function createContext(
+  config: Config,
+  logger: Logger,
+  overrides: ContextOverrides = {},
+): Promise<Context> {
   await using built = new AsyncDisposableStack();
   const tls = config.tls && {
     cert: await readFile(config.tls.certFile),
@@ -131,8 +143,8 @@ export async function createContext(config: Config, logger: Logger): Promise<Con
   const { databaseUrl, migrationDatabaseUrl, dataDir, limits } = config;
   const { db, pool, connection, embedded, close } = await openDatabase({
     logger,
-    databaseUrl,
-    migrationDatabaseUrl,
+    databaseUrl: overrides.database?.app ?? databaseUrl,
+    migrationDatabaseUrl: overrides.database?.owner ?? migrationDatabaseUrl,
     dataDir,
     limits: { maxConnections: limits.databaseConnections },
   });
@@ -178,7 +190,7 @@ export async function createContext(config: Config, logger: Logger): Promise<Con
   const windows = { maxNames: limits.countedCallers };
   const rateWindows = config.redisUrl
     ? await createRedisWindows(config.redisUrl, logger, windows)
-    : createLocalWindows(windows);
+    : (overrides.rateWindows ?? createLocalWindows(windows));
   built.defer(rateWindows.close);
   const external = createExternalAuthenticator({ db, bus, config, logger, standings });
   built.defer(external.close);

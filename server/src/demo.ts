@@ -28,7 +28,10 @@ const demoEmail = "owner@demo.example";
  * Makes the demo tenant on the first start and writes `demo.json`; later starts only bring the endpoint up to date.
  * Returns undefined where the tenant is there but its credentials are not: they cannot be shown again.
  */
-export async function prepareDemo(context: Context, endpoint: string): Promise<DemoCredentials | undefined> {
+export async function prepareDemo(
+  context: Pick<Context, "config" | "db" | "findPublicTenant">,
+  endpoint: string,
+): Promise<DemoCredentials | undefined> {
   const file = join(context.config.dataDir, "demo.json");
   // A crash may have left the draft of credentials whose tenant was made.
   const draft = `${file}.new`;
@@ -50,7 +53,10 @@ function newCredentials(): Omit<DemoCredentials, "endpoint"> {
   return { tenantSlug: demoTenantSlug, email: demoEmail, password: temporaryPassword(), apiKey: newApiKey() };
 }
 
-async function makeTenant({ db }: Context, { email, password, apiKey }: DemoCredentials): Promise<void> {
+async function makeTenant(
+  { db }: Pick<Context, "db">,
+  { email, password, apiKey }: DemoCredentials,
+): Promise<void> {
   const passwordHash = await hashPassword(password);
   const tenantId = newResourceId();
   const ownerId = newResourceId();

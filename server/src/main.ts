@@ -1,29 +1,36 @@
 /** The process: settings, signals, exit codes. No other file touches `process`, but for what is passed on from here. */
-import { pino } from "pino";
-import { envToConfig, readEnv } from "./config.ts";
-import { createContext } from "./context.ts";
+import cluster from "node:cluster";
+import { parseArgs } from "node:util";
+import { type Logger, pino } from "pino";
+import { type Config, envToConfig, readEnv, type Settings } from "./config.ts";
 import { writeServerFile } from "./db/embedded.ts";
-import { type DemoCredentials, prepareDemo } from "./demo.ts";
 import { greeting } from "./greeting.ts";
-import { createServer } from "./server.ts";
+import { runMember } from "./processes/member.ts";
+import { startPrimary } from "./processes/primary.ts";
+import { type Running, startAlone } from "./running.ts";
 
 const startedAt = performance.now();
 
 async function main(): Promise<void> {
-  const config = envToConfig(readEnv(process.env));
-  const logger = pino({ level: config.logLevel, base: null }, pino.destination({ dest: 2, sync: false }));
-  const context = await createContext(config, logger);
-  const server = createServer(context);
-
-  let draining: Promise<void> | undefined;
+  const config = envToConfig({ ...readEnv(process.env), ...readFlags(process.argv.slice(2)) });
+  const base = cluster.worker ? { process: cluster.worker.id } : null;
+  const logger: Logger = pino({ level: config.logLevel, base }, pino.destination({ dest: 2, sync: false }));
+  if (cluster.isWorker) {
+    await member(config, logger);
+    return;
+  }
+  let running: Running | undefined;
+  let draining = false;
   const stop = (signal: NodeJS.Signals) => {
+    if (!running) process.exit(1);
     if (draining) {
       logger.warn({ signal }, "second signal: closing at once");
-      void server.destroy().finally(() => process.exit(1));
+      void running.destroy().finally(() => process.exit(1));
       return;
     }
     logger.info({ signal }, "draining");
-    draining = server.drain().then(
+    draining = true;
+    running.drain().then(
       () => process.exit(0),
       (err: unknown) => {
         logger.fatal({ err }, "drain failed");
@@ -31,28 +38,39 @@ async function main(): Promise<void> {
       },
     );
   };
+  running = await (config.processes > 1 ? startPrimary : startAlone)(config, logger);
   process.on("SIGTERM", stop);
   process.on("SIGINT", stop);
-  void context.embedded?.exited.then((exit) => {
+  const { url, dataDir, demo } = running;
+  void running.failed.then((reason) => {
     if (draining) return;
-    logger.fatal({ exit }, "the embedded database has ended; stopping");
-    void server.destroy().finally(() => process.exit(1));
+    logger.fatal({ reason }, "stopping");
+    void running.destroy().finally(() => process.exit(1));
   });
+  if (dataDir) writeServerFile(dataDir, { pid: process.pid, endpoint: url });
+  logger.info({ url, startedInMs: Math.round(performance.now() - startedAt) }, "serving");
+  if (dataDir) process.stdout.write(`\n${greeting(url, dataDir, demo)}\n`);
+}
 
-  try {
-    const { embedded } = context;
-    let demo: DemoCredentials | undefined;
-    const { url } = await server.start(async (address) => {
-      if (!embedded) return;
-      demo = await prepareDemo(context, address.url);
-      writeServerFile(embedded.dataDir, { pid: process.pid, endpoint: address.url });
-    });
-    logger.info({ url, startedInMs: Math.round(performance.now() - startedAt) }, "serving");
-    if (embedded) process.stdout.write(`\n${greeting(url, embedded.dataDir, demo)}\n`);
-  } catch (error) {
-    await server.destroy();
-    throw error;
-  }
+/** Options of the command line win over the environment. */
+function readFlags(args: readonly string[]): Settings {
+  const { values } = parseArgs({
+    args: [...args],
+    options: { role: { type: "string" }, processes: { type: "string" } },
+  });
+  return {
+    ...(values.role !== undefined && { PULSEWIRE_ROLE: values.role }),
+    ...(values.processes !== undefined && { PULSEWIRE_PROCESSES: values.processes }),
+  };
+}
+
+/** A member is told by the primary when to end. What a terminal or an operator sends to it alone only drains it. */
+async function member(config: Config, logger: Logger): Promise<void> {
+  process.on("SIGINT", () => {});
+  const drain = new AbortController();
+  process.on("SIGTERM", () => drain.abort());
+  await runMember(config, logger, explain, drain.signal);
+  process.exit(0);
 }
 
 /** What a person can act on is said in a sentence; what looks like our own mistake, with its stack. */

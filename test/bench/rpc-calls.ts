@@ -1,7 +1,7 @@
 /** One unary call again and again, by hand: gRPC and JSON over HTTP/1.1. */
 import { once } from "node:events";
 import { connect, type Socket } from "node:net";
-import { flags, frame, frames, headerBlocks, RawHttp2 } from "./raw-http2.ts";
+import { flags, frame, frames, headerBlocks, RawHttp2 } from "../helpers/raw-http2.ts";
 import type { Caller, Workload } from "./workload.ts";
 
 export interface RpcCallOptions {

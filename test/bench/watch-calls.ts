@@ -4,7 +4,7 @@ import { connect, type Socket } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import { create, toBinary } from "@bufbuild/protobuf";
 import { ProgressService } from "../../server/src/gen/pulsewire/progress/v1/progress_service_pb.js";
-import { flags, frame, frames, headerBlocks, RawHttp2 } from "./raw-http2.ts";
+import { flags, frame, frames, headerBlocks, RawHttp2 } from "../helpers/raw-http2.ts";
 import { mark } from "./watchers.ts";
 import type { Workload } from "./workload.ts";
 

@@ -10,7 +10,16 @@ const frameHead = 9;
 const largestWindow = 2 ** 31 - 1;
 const defaultWindow = 65_535;
 
-export const frames = { data: 0, headers: 1, reset: 3, settings: 4, ping: 6, goaway: 7, windowUpdate: 8 };
+export const frames = {
+  data: 0,
+  headers: 1,
+  reset: 3,
+  settings: 4,
+  ping: 6,
+  goaway: 7,
+  windowUpdate: 8,
+  continuation: 9,
+};
 export const flags = { endStream: 1, ack: 1, endHeaders: 4 };
 const settingIds = { headerTableSize: 1, enablePush: 2, initialWindowSize: 4 };
 
