@@ -10,6 +10,7 @@
 import { isUtf8 } from "node:buffer";
 import { EventSchema, EventSourceSchema } from "../gen/pulsewire/ingestion/v1/event_pb.js";
 import type { EventRow, Range } from "./event-row.ts";
+import { MapEntries } from "./map-entries.ts";
 import {
   assertNoRules,
   assertSince1970,
@@ -61,8 +62,6 @@ const year10000Seconds = 253_402_300_800;
 /** Of `context.user_id`, as of `user_id`. */
 const maxUserIdUnits = 200;
 const userIdKey = Buffer.from("user_id");
-/** Where map entries are more than this, they are sorted by the engine. */
-const insertionSortAtMost = 16;
 
 /** Scans one message after another; not to be entered twice. */
 export class EventScanner {
@@ -71,10 +70,7 @@ export class EventScanner {
   #at = 0;
   /** Whether the rules have been checked before, so that only the form matters. */
   #checked = false;
-  /** Entries of the maps that are being read, from outside to inside: start, end, start and end of the key. */
-  #entries = new Int32Array(256);
-  #top = 0;
-  #moved = new Uint8Array(1_024);
+  readonly #entries = new MapEntries();
 
   constructor(maxEventBytes: number) {
     this.#maxEventBytes = maxEventBytes;
@@ -98,7 +94,7 @@ export class EventScanner {
   #event(bytes: Uint8Array, start: number, end: number, row: EventRow): boolean {
     this.#bytes = bytes;
     this.#at = start;
-    this.#top = 0;
+    this.#entries.clear();
     row.bytes = bytes;
     row.event.set(start, end);
     let last = 0;
@@ -271,7 +267,7 @@ export class EventScanner {
   #metrics(end: number, row: EventRow): boolean {
     const bytes = this.#bytes;
     const start = this.#at - 1;
-    const base = this.#top;
+    const base = this.#entries.top;
     let pairs = 0;
     do {
       if (pairs > 0) this.#at++;
@@ -285,7 +281,7 @@ export class EventScanner {
       this.#at = stop;
     } while (this.#at < end && bytes[this.#at] === tag.metrics);
     row.metrics.set(start, this.#at);
-    return this.#sort(base);
+    return this.#entries.sort(bytes, base);
   }
 
   /** Reads the key of a map entry, which is its first field, and notes the entry; its end is its message's. */
@@ -296,18 +292,7 @@ export class EventScanner {
     // Only a Struct may have an empty key.
     if (length < (rule === plainText ? 0 : 1) || !this.#textOf(rule, length)) return false;
     const end = this.#at;
-    const top = this.#top;
-    if (top + 4 > this.#entries.length) {
-      const grown = new Int32Array(2 * this.#entries.length);
-      grown.set(this.#entries);
-      this.#entries = grown;
-    }
-    const entries = this.#entries;
-    entries[top] = entry;
-    entries[top + 1] = stop;
-    entries[top + 2] = end - length;
-    entries[top + 3] = end;
-    this.#top = top + 4;
+    this.#entries.push(entry, stop, end - length, end);
     return true;
   }
 
@@ -327,7 +312,7 @@ export class EventScanner {
   /** Reads a google.protobuf.Struct up to `end`. */
   #struct(end: number, depth: number): boolean {
     const bytes = this.#bytes;
-    const base = this.#top;
+    const base = this.#entries.top;
     while (this.#at < end) {
       const entry = this.#at;
       if (bytes[this.#at++] !== 0x0a) return false;
@@ -339,7 +324,7 @@ export class EventScanner {
       const valueLength = this.#length(stop);
       if (valueLength < 0 || this.#at + valueLength !== stop || !this.#value(stop, depth)) return false;
     }
-    return this.#sort(base);
+    return this.#entries.sort(bytes, base);
   }
 
   /** Reads a google.protobuf.Value that ends at `end`. */
@@ -387,68 +372,6 @@ export class EventScanner {
       if (length < 0 || !this.#value(this.#at + length, depth)) return false;
     }
     return true;
-  }
-
-  /** Brings the entries from `base` on, which lie side by side, into the order of their keys. False: two keys are equal. */
-  #sort(base: number): boolean {
-    const entries = this.#entries;
-    const top = this.#top;
-    this.#top = base;
-    let sorted = true;
-    for (let index = base + 4; index < top; index += 4) {
-      const order = this.#compareKeys(index - 4, index);
-      if (order === 0) return false;
-      if (order > 0) sorted = false;
-    }
-    return sorted || this.#rearrange(base, top, entries[base] as number, entries[top - 3] as number);
-  }
-
-  #rearrange(base: number, top: number, start: number, end: number): boolean {
-    const entries = this.#entries;
-    const order: number[] = [];
-    for (let index = base; index < top; index += 4) order.push(index);
-    if (order.length > insertionSortAtMost) order.sort((one, other) => this.#compareKeys(one, other));
-    else this.#insertionSort(order);
-    for (let index = 1; index < order.length; index++) {
-      if (this.#compareKeys(order[index - 1] as number, order[index] as number) === 0) return false;
-    }
-    if (end - start > this.#moved.length) this.#moved = new Uint8Array(2 * (end - start));
-    const bytes = this.#bytes;
-    const moved = this.#moved;
-    for (let at = start; at < end; at++) moved[at - start] = bytes[at] as number;
-    let to = start;
-    for (const index of order) {
-      const stop = (entries[index + 1] as number) - start;
-      for (let from = (entries[index] as number) - start; from < stop; from++)
-        bytes[to++] = moved[from] as number;
-    }
-    return true;
-  }
-
-  #insertionSort(order: number[]): void {
-    for (let index = 1; index < order.length; index++) {
-      const entry = order[index] as number;
-      let place = index;
-      while (place > 0 && this.#compareKeys(order[place - 1] as number, entry) > 0) {
-        order[place] = order[place - 1] as number;
-        place--;
-      }
-      order[place] = entry;
-    }
-  }
-
-  #compareKeys(one: number, other: number): number {
-    const bytes = this.#bytes;
-    const entries = this.#entries;
-    let left = entries[one + 2] as number;
-    let right = entries[other + 2] as number;
-    const leftEnd = entries[one + 3] as number;
-    const rightEnd = entries[other + 3] as number;
-    while (left < leftEnd && right < rightEnd) {
-      const difference = (bytes[left++] as number) - (bytes[right++] as number);
-      if (difference !== 0) return difference;
-    }
-    return leftEnd - left - (rightEnd - right);
   }
 
   /** `context.user_id`, where it is a text, up to the length of a user id. The struct has been read before. */
