@@ -344,6 +344,28 @@ describe("with local processes", () => {
     });
   });
 
+  test("a log that grows is followed line by line, from wherever a reader comes in", async () => {
+    const count = 20_000;
+    const command = shell(`seq 1 ${count}`);
+    await fns.createFunction({ name: "counter", image: "none", replicas: 0, command });
+    const { invocation } = await fns.invokeFunction({ name: "counter" });
+    const invocationId = invocation?.id ?? "";
+    const readers = Array.from({ length: 4 }, async () => {
+      let cursor = "";
+      let seen = 0;
+      // Every reader comes back after some messages, with its cursor.
+      for (let messages = 0; seen < count; ) {
+        for await (const message of fns.streamLogs({ invocationId, follow: true, tail: -1, cursor })) {
+          for (const { text } of message.lines) assert.equal(text, String(++seen));
+          cursor = message.cursor;
+          if (++messages % 7 === 0) break;
+        }
+      }
+      return seen;
+    });
+    assert.deepEqual(await Promise.all(readers), [count, count, count, count]);
+  });
+
   test("logs: the last lines, since a time, by stream, from a cursor", async () => {
     const command = shell("for i in 1 2 3 4 5; do echo out $i; echo err $i >&2; sleep 0.05; done");
     await fns.createFunction({ name: "speaker", image: "none", replicas: 0, command });

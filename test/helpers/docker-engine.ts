@@ -89,13 +89,16 @@ export async function startDockerEngine(): Promise<DockerEngine> {
       daemon = await start();
     },
     async [Symbol.asyncDispose]() {
-      const left = await docker.listContainers({ all: true });
-      for (const { Id } of left) await docker.getContainer(Id).remove({ force: true });
-      for (const { Name, Id } of await docker.listNetworks()) {
-        if (Name.startsWith("pulsewire")) await docker.getNetwork(Id).remove();
+      try {
+        const left = await docker.listContainers({ all: true });
+        for (const { Id } of left) await docker.getContainer(Id).remove({ force: true });
+        for (const { Name, Id } of await docker.listNetworks()) {
+          if (Name.startsWith("pulsewire")) await docker.getNetwork(Id).remove();
+        }
+      } finally {
+        await stop(daemon);
+        await rm(folder, { recursive: true, force: true });
       }
-      await stop(daemon);
-      await rm(folder, { recursive: true, force: true });
     },
   };
 }

@@ -44,8 +44,9 @@ export function logHandlers({ db, bus }: Context): Partial<ServiceImpl<typeof Fu
           const chunks = await chunksAfter(trx, tenantId, fn.id, filter, after, chunksAtOnce);
           const messages = messagesOf(matchingLines(chunks, after, filter), cursorAt);
           const last = chunks.at(-1);
-          // Nothing of what is wanted stands up to the log's end.
-          const reached = chunks.length < chunksAtOnce ? log.last_line : (last?.last_line ?? after);
+          const read = last?.last_line ?? after;
+          // Where these were all, nothing of what is wanted stands up to the log's end as it was before they were read.
+          const reached = chunks.length < chunksAtOnce && log.last_line > read ? log.last_line : read;
           after = reached > after ? reached : after;
           if (isOver && chunks.length < chunksAtOnce) over.abort();
           return messages;

@@ -35,8 +35,8 @@ export interface Engine {
   start(unit: Unit): Promise<Unit>;
   /** Takes its name from a container that has ended, so that another may have it. */
   releaseName(unit: Unit): Promise<void>;
-  /** Makes a warm container the one of a run, which `create` then finds under the name; false where it is gone or taken. */
-  adopt?(unit: Unit, run: WantedRun, name: string): Promise<boolean>;
+  /** Makes a warm container the one of a run; undefined where it is gone or taken. Without it there are no warm pools. */
+  adopt?(unit: Unit, run: WantedRun, name: string): Promise<Unit | undefined>;
   wait(unit: Unit, signal: AbortSignal): Promise<RunEnd>;
   /** Asks it to end and has it killed later; does not wait for either. */
   stop(unit: Unit): Promise<void>;
@@ -58,6 +58,8 @@ export function createSlotRuntime(engine: Engine, installation: string): Runtime
   /** Those that were told to end: no failures. */
   const stopping = new Set<string>();
   let warmCount = 0;
+  /** Warm containers as they were last seen, by function. */
+  const pools = new Map<string, Unit[]>();
 
   const end = async (unit: Unit) => {
     if (stopping.has(unit.id)) return;
@@ -93,8 +95,21 @@ export function createSlotRuntime(engine: Engine, installation: string): Runtime
     for (let missing = wanted.warmPoolSize - usable.length; missing > 0; missing--) {
       const name = `pulsewire-${installation}-warm-${wanted.functionId}-${Date.now().toString(36)}-${++warmCount}`;
       const labels = { kind: "warm", replica: "", slot: 0, invocationId: undefined, attempt: 0 } as const;
-      await engine.create(wanted, labels, name);
+      usable.push(await engine.create(wanted, labels, name));
     }
+    if (usable.length > 0) pools.set(wanted.functionId, usable.slice(0, wanted.warmPoolSize));
+    else pools.delete(wanted.functionId);
+  };
+
+  /** A warm container for a run; undefined where none is left. */
+  const takeWarm = async (run: WantedRun, name: string): Promise<Unit | undefined> => {
+    const pool = pools.get(run.functionId) ?? [];
+    for (let unit = pool.shift(); unit; unit = pool.shift()) {
+      if (unit.template !== run.template) continue;
+      const adopted = await engine.adopt?.(unit, run, name);
+      if (adopted) return adopted;
+    }
+    return undefined;
   };
 
   return {
@@ -175,6 +190,8 @@ export function createSlotRuntime(engine: Engine, installation: string): Runtime
         attempt: run.attempt,
       } as const;
       const name = runName(run.invocationId, run.attempt);
+      const warm = await takeWarm(run, name);
+      if (warm) return await engine.start(warm);
       await engine.prepare(run);
       return await engine.start(await engine.create(run, labels, name, run));
     },

@@ -191,11 +191,11 @@ export function createDockerEngine(
         try {
           // Only one gets the name, and only once.
           await container.rename({ name });
-          await putInput(container, run);
-          return true;
+          if (run.input !== undefined) await putInput(container, run);
+          return await inspect(container.id);
         } catch (error) {
           if ((error as { statusCode?: number }).statusCode === undefined) throw error;
-          return false;
+          return undefined;
         }
       }),
 

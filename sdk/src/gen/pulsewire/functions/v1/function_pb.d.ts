@@ -376,7 +376,9 @@ export declare type CreateFunctionRequest = Message<"pulsewire.functions.v1.Crea
   retryPolicy?: RetryPolicy | undefined;
 
   /**
-   * Containers kept ready so that an invocation starts at once, 0 to 20. They count as replicas against the limits.
+   * Containers kept ready so that an invocation starts at once, 0 to 20. They count as replicas against the limits. Made
+   * before the call, they know its input by file only: `PULSEWIRE_INPUT`, `PULSEWIRE_INVOCATION_ID` and
+   * `PULSEWIRE_ATTEMPT` are not set in them. On `docker`; elsewhere 0 is taken.
    *
    * @generated from field: int32 warm_pool_size = 11;
    */
