@@ -1,6 +1,6 @@
 /** The server's life: create, start, drain, destroy. */
 import { createRegistry, type DescMethod } from "@bufbuild/protobuf";
-import { type ContextValues, createContextValues, type Interceptor } from "@connectrpc/connect";
+import type { ContextValues, Interceptor } from "@connectrpc/connect";
 import { auditKinds } from "./auth/audit/methods.ts";
 import { jwksHandler } from "./auth/signing-keys/jwks.ts";
 import type { Context } from "./context.ts";
@@ -9,7 +9,7 @@ import { MetricsService } from "./gen/pulsewire/metrics/v1/metrics_service_pb.js
 import { ingestionDecoders, ingestionEncoders } from "./ingestion/wire.ts";
 import { startWorkers, type Worker } from "./jobs/workers.ts";
 import { withCors } from "./listener/cors.ts";
-import { drainingError } from "./listener/draining.ts";
+import { drainingError, endStreamsOnShutdown } from "./listener/draining.ts";
 import { createRpcHandler } from "./listener/handler.ts";
 import type { Decoder } from "./listener/lean/method.ts";
 import type { Peer } from "./listener/lean/path.ts";
@@ -80,15 +80,17 @@ export function createServer(context: Context): Server {
     void values.set(clientAddressKey, clientAddress(peer));
   const registry = createRegistry(BadRequestSchema, ErrorInfoSchema, RetryInfoSchema);
   const answers = config.role !== "worker";
-  const calls = createCalls(interceptors, shutdown.signal);
+  const calls = createCalls({
+    interceptors: [...interceptors, endStreamsOnShutdown(shutdown.signal)],
+    prepare(values, peer) {
+      prepare(values, peer);
+      values.set(countedByRestKey, true);
+    },
+  });
   const answerRest = createRestHandler({
     services: answers ? contractServices : [],
     calls,
-    contextValues(req) {
-      const values = createContextValues();
-      prepare(values, req);
-      return values.set(countedByRestKey, true);
-    },
+    shutdownSignal: shutdown.signal,
     registry,
     maxBodyBytes: limits.readMaxBytes,
     logger,

@@ -11,7 +11,7 @@ import type { AddressInfo, Server } from "node:net";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { create, createRegistry, fromBinary, toBinary, toJsonString } from "@bufbuild/protobuf";
-import type { ConnectRouter } from "@connectrpc/connect";
+import type { ConnectRouter, ContextValues } from "@connectrpc/connect";
 import { connectNodeAdapter } from "@connectrpc/connect-node";
 import * as grpc from "@grpc/grpc-js";
 import Fastify from "fastify";
@@ -19,6 +19,8 @@ import { pino } from "pino";
 import { envToConfig } from "../../server/src/config.ts";
 import { createContext } from "../../server/src/context.ts";
 import { prepareDemo } from "../../server/src/demo.ts";
+import { ProcessingStatus } from "../../server/src/gen/pulsewire/ingestion/v1/event_pb.js";
+import { IngestionService } from "../../server/src/gen/pulsewire/ingestion/v1/ingestion_service_pb.js";
 import type {
   GetProgressRequest,
   GetProgressResponse,
@@ -26,7 +28,10 @@ import type {
 } from "../../server/src/gen/pulsewire/progress/v1/progress_pb.js";
 import { ProgressService } from "../../server/src/gen/pulsewire/progress/v1/progress_service_pb.js";
 import { createRpcHandler } from "../../server/src/listener/handler.ts";
+import type { Peer } from "../../server/src/listener/lean/path.ts";
 import { createListener } from "../../server/src/listener/port.ts";
+import { createCalls } from "../../server/src/rest/calls.ts";
+import { createRestHandler } from "../../server/src/rest/handler.ts";
 import { clientAddressKey, createClientAddress } from "../../server/src/rpc/client-address.ts";
 import { explainProtocolError } from "../../server/src/rpc/errors.ts";
 import { PushStream } from "../../server/src/rpc/push-stream.ts";
@@ -49,11 +54,16 @@ const kinds: Record<string, () => Promise<RpcServerReady>> = {
 };
 
 const { getProgress, watchProgress } = ProgressService.method;
+const { ingestEvent } = IngestionService.method;
 const watchers = new Watchers();
+
+/** An event that is taken and forgotten. */
+const taken = { eventId: "evt_1", processingStatus: ProcessingStatus.QUEUED };
 
 /** The handlers; a stream that is read as an iterable ends by itself when its reader has gone. */
 function routes(router: ConnectRouter, endsItself = true): void {
   router.rpc(getProgress, () => ({}));
+  router.rpc(ingestEvent, () => taken);
   // For connect-node it is an async iterable, and the head of its answer waits for a first message.
   const first = create(watchProgress.output, { snapshotComplete: true });
   router.rpc(
@@ -97,15 +107,30 @@ async function ours(): Promise<RpcServerReady> {
   const context = await createContext(config, logger);
   const clientAddress = createClientAddress(config);
   const limits = { readMaxBytes: config.limits.maxMessageBytes };
+  const interceptors = interceptorsOf(context);
+  const prepare = (values: ContextValues, peer: Peer) =>
+    void values.set(clientAddressKey, clientAddress(peer));
+  const calls = createCalls({ interceptors, prepare });
+  calls.service(IngestionService, { ingestEvent: () => taken });
+  const answerRest = createRestHandler({
+    services: [IngestionService],
+    calls,
+    shutdownSignal: context.shutdown.signal,
+    registry: createRegistry(),
+    maxBodyBytes: limits.readMaxBytes,
+    logger,
+    observe() {},
+  });
   const { handler, lean } = createRpcHandler({
     routes: (router) => routes(router, false),
-    interceptors: interceptorsOf(context),
-    prepare: (values, peer) => void values.set(clientAddressKey, clientAddress(peer)),
+    interceptors,
+    prepare,
     shutdownSignal: context.shutdown.signal,
     limits,
     amendError: explainProtocolError(limits),
     registry: createRegistry(),
-    fallback(_, res) {
+    fallback(req, res) {
+      if (answerRest(req, res)) return;
       res.writeHead(404);
       res.end();
     },
@@ -162,6 +187,31 @@ async function fastify(): Promise<RpcServerReady> {
     { schema: { body, response: { 200: { type: "object", properties: {} } } } },
     async () => ({}),
   );
+  const text = { type: "string" };
+  const event = {
+    type: "object",
+    required: ["eventType"],
+    properties: {
+      eventId: text,
+      eventType: { type: "string", minLength: 1, maxLength: 200 },
+      title: text,
+      userId: text,
+      sessionId: text,
+      timestamp: { type: "string", format: "date-time" },
+      priority: { type: "integer", minimum: 0, maximum: 10 },
+      metrics: { type: "object", additionalProperties: { type: "number" } },
+      payload: { type: "object", additionalProperties: true },
+    },
+  };
+  const answer = {
+    type: "object",
+    properties: { eventId: text, duplicate: { type: "boolean" }, processingStatus: text },
+  };
+  app.post("/v1/events", { schema: { body: event, response: { 200: answer } } }, async () => ({
+    eventId: "evt_1",
+    duplicate: false,
+    processingStatus: "PROCESSING_STATUS_QUEUED",
+  }));
   const url = await app.listen({ host: "127.0.0.1", port: 0 });
   return { url };
 }

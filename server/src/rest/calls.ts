@@ -1,35 +1,30 @@
-/** Calls of the service from within the process: the same interceptors and handlers as over any wire. */
-import {
-  create,
-  type DescMessage,
-  type DescMethod,
-  type DescMethodUnary,
-  type DescService,
-  type MessageShape,
+/** Calls of the service from REST: the same interceptors and handlers as over any wire, in the listener's lean form. */
+import type {
+  DescMessage,
+  DescMethod,
+  DescMethodUnary,
+  DescService,
+  Message,
+  MessageShape,
 } from "@bufbuild/protobuf";
 import {
   Code,
   ConnectError,
-  type ContextValues,
-  createHandlerContext,
+  createContextKey,
   createServiceImplSpec,
   type Interceptor,
   type MethodImplSpec,
   type ServiceImpl,
 } from "@connectrpc/connect";
-import { invokeUnaryImplementation, transformInvokeImplementation } from "@connectrpc/connect/protocol";
+import type { HttpRequest } from "../listener/http.ts";
+import { Call } from "../listener/lean/call.ts";
+import { unaryFormats } from "../listener/lean/formats.ts";
+import { type LeanMethod, leanMethod } from "../listener/lean/method.ts";
+import type { Peer } from "../listener/lean/path.ts";
+import type { CallValues } from "../listener/lean/values.ts";
+import { OneMessage } from "../rpc/one-message.ts";
 
 type AnyMessage = MessageShape<DescMessage>;
-
-/** What a call brings besides its message. */
-export interface CallOptions {
-  readonly requestMethod: string;
-  readonly url: string;
-  readonly header: Headers;
-  readonly contextValues: ContextValues;
-  /** Aborted when the client has gone. */
-  readonly signal: AbortSignal;
-}
 
 /** The answer of a unary call. */
 export interface CallAnswer {
@@ -37,20 +32,22 @@ export interface CallAnswer {
   readonly header: Headers;
 }
 
-/** The answer of a server-streaming call; `header` is complete when the first message has come. */
+/** The answer of a server-streaming call. */
 export interface StreamAnswer {
   readonly messages: AsyncIterable<AnyMessage>;
   readonly header: Headers;
 }
 
 export interface Calls {
-  unary(method: DescMethod, request: AnyMessage, options: CallOptions): Promise<CallAnswer>;
-  stream(method: DescMethod, request: AnyMessage, options: CallOptions): StreamAnswer;
+  /** Begins a call of a method for a request. `abort` is to be called when it is over or the client has gone. */
+  begin(method: DescMethod, req: HttpRequest): RestCall;
+  unary(call: RestCall, request: AnyMessage): Promise<CallAnswer>;
+  stream(call: RestCall, request: AnyMessage): Promise<StreamAnswer>;
   /**
    * Rejects a call whose request could not be read with `error`, but only after the caller was found to be allowed to make it:
    * whoever is not learns that, and nothing else.
    */
-  reject(method: DescMethod, error: unknown, options: CallOptions): Promise<never>;
+  reject(call: RestCall, error: unknown): Promise<never>;
 }
 
 /** A place where services are registered, as the routers of the wires are. */
@@ -58,80 +55,103 @@ export interface CallRegistry extends Calls {
   service<S extends DescService>(service: S, implementation: Partial<ServiceImpl<S>>): this;
 }
 
-const protocolName = "rest";
+/** A call over REST. */
+export class RestCall extends Call {
+  readonly #req: HttpRequest;
+  override readonly requestMethod: string;
+
+  constructor(method: LeanMethod, req: HttpRequest) {
+    const format = unaryFormats.get("application/json");
+    if (!format) throw new Error("there is no JSON");
+    super({ method, format, headers: req.headers, compression: undefined, timeoutMs: undefined });
+    this.#req = req;
+    this.requestMethod = req.method ?? "";
+  }
+
+  override get protocolName(): string {
+    return "rest";
+  }
+  override get url(): string {
+    const authority = this.fields[":authority"] ?? this.fields.host ?? "localhost";
+    return new URL(this.#req.url ?? "/", `${this.encrypted ? "https" : "http"}://${authority}`).toString();
+  }
+  protected get encrypted(): boolean {
+    return "encrypted" in this.#req.socket;
+  }
+  /** The method with its interceptors. */
+  get prepared(): LeanMethod {
+    return this.leanMethod;
+  }
+}
+
+/** The error of a request that could not be read. */
+const unreadableKey = createContextKey<unknown>(undefined, { description: "why the request cannot be read" });
+
+export interface CallsOptions {
+  readonly interceptors: readonly Interceptor[];
+  /** Fills the values of a call in. */
+  readonly prepare: (values: CallValues, peer: Peer) => void;
+}
 
 /** Calls without any wire. */
-export function createCalls(interceptors: Interceptor[], shutdownSignal: AbortSignal): CallRegistry {
-  const specs = new Map<DescMethod, MethodImplSpec>();
-  const specOf = (method: DescMethod) => {
-    const spec = specs.get(method);
-    if (!spec) throw new Error(`${method.parent.typeName}.${method.name} is not registered`);
-    return spec;
-  };
-  const contextOf = (
-    method: DescMethod,
-    { requestMethod, url, header, contextValues, signal }: CallOptions,
-  ) =>
-    createHandlerContext({
-      service: method.parent,
-      method,
-      protocolName,
-      requestMethod,
-      url,
-      requestHeader: header,
-      contextValues,
-      requestSignal: signal,
-      shutdownSignal,
-    });
+export function createCalls({ interceptors, prepare }: CallsOptions): CallRegistry {
+  const methods = new Map<DescMethod, LeanMethod>();
+  const rejecting = new Map<DescMethod, LeanMethod>();
+  const prepared = (spec: MethodImplSpec) => leanMethod(spec, { interceptors, jsonOptions: {} });
+
+  /** The method with a handler that only throws: what stands before it decides whether the caller hears why. */
+  function rejectingMethod(method: DescMethod): LeanMethod {
+    let found = rejecting.get(method);
+    if (!found) {
+      found = prepared({
+        kind: "unary",
+        method: method as DescMethodUnary,
+        impl: (_, context) => {
+          throw context.values.get(unreadableKey);
+        },
+      }) as LeanMethod;
+      rejecting.set(method, found);
+    }
+    return found;
+  }
+
   return {
     service(service, implementation) {
-      const { methods } = createServiceImplSpec(service, implementation as ServiceImpl<typeof service>);
-      for (const spec of Object.values(methods)) specs.set(spec.method, spec);
+      const specs = createServiceImplSpec(service, implementation as ServiceImpl<typeof service>);
+      for (const spec of Object.values(specs.methods)) {
+        const method = prepared(spec);
+        if (method) methods.set(spec.method, method);
+      }
       return this;
     },
-    async unary(method, request, options) {
-      const spec = specOf(method);
-      if (spec.kind !== "unary") throw new Error(`${method.name} is not unary`);
-      const context = contextOf(method, options);
-      try {
-        const message = await invokeUnaryImplementation(spec, context, request, interceptors);
-        return { message, header: context.responseHeader };
-      } finally {
-        context.abort();
-      }
+    begin(method, req) {
+      const found = methods.get(method);
+      if (!found) throw new Error(`${method.parent.typeName}.${method.name} is not registered`);
+      const call = new RestCall(found, req);
+      prepare(call.values, req as Peer);
+      return call;
     },
-    async reject(method, error, options) {
-      const context = contextOf(method, options);
-      const unreadable = method as DescMethodUnary;
-      const impl = () => {
-        throw error;
-      };
-      const spec = { kind: "unary", method: unreadable, impl } as const;
+    async unary(call, request) {
+      call.message = request;
+      const { message, header } = await call.prepared.invoke(call);
+      return { message: message as Message, header };
+    },
+    async stream(call, request) {
+      call.message = new OneMessage<Message>(request);
+      const { message, header } = await call.prepared.invoke(call);
+      return { messages: message as AsyncIterable<Message>, header };
+    },
+    async reject(call, error) {
+      const method = rejectingMethod(call.method);
+      call.values.set(unreadableKey, error);
+      call.message = method.nothing;
       try {
-        await invokeUnaryImplementation(spec, context, create(method.input), interceptors);
+        await method.invoke(call);
       } catch (refusal) {
         // The empty request stands in for the one that cannot be read; what is wrong with it is of no interest.
         if (ConnectError.from(refusal).code !== Code.InvalidArgument) throw refusal;
-      } finally {
-        context.abort();
       }
       throw error;
     },
-    stream(method, request, options) {
-      const spec = specOf(method);
-      const context = contextOf(method, options);
-      async function* run() {
-        try {
-          yield* transformInvokeImplementation(spec, context, interceptors)(once(request));
-        } finally {
-          context.abort();
-        }
-      }
-      return { messages: run(), header: context.responseHeader };
-    },
   };
-}
-
-async function* once<T>(item: T): AsyncGenerator<T> {
-  yield item;
 }

@@ -1,8 +1,9 @@
 /** REST on the one port: finds the binding, reads the request, calls the service and answers in the path's dialect. */
 import type { DescService, JsonObject, Registry } from "@bufbuild/protobuf";
-import { Code, ConnectError, type ContextValues } from "@connectrpc/connect";
+import { Code, ConnectError } from "@connectrpc/connect";
 import type { Logger } from "pino";
 import { ErrorReason } from "../gen/pulsewire/common/v1/error_reason_pb.js";
+import { shutdownError } from "../listener/draining.ts";
 import type { HttpRequest, HttpResponse } from "../listener/http.ts";
 import { failure, toCallerError } from "../rpc/errors.ts";
 import { type Binding, bindingsOf } from "./bindings.ts";
@@ -20,10 +21,11 @@ import { writeAnswer } from "./write-answer.ts";
 export interface RestOptions {
   readonly services: readonly DescService[];
   readonly calls: Calls;
-  readonly contextValues: (req: HttpRequest) => ContextValues;
   /** Types that may stand inside google.protobuf.Any. */
   readonly registry: Registry;
   readonly maxBodyBytes: number;
+  /** Once aborted, new calls are refused. */
+  readonly shutdownSignal: AbortSignal;
   readonly logger: Logger;
   /** Counts a call that has ended. */
   observe(method: string, endpoint: string, status: number, seconds: number): void;
@@ -61,6 +63,10 @@ export function createRestHandler(options: RestOptions): (req: HttpRequest, res:
       }
       return true;
     }
+    if (options.shutdownSignal.aborted) {
+      refuse(req, res, shutdownError(options.shutdownSignal), path);
+      return true;
+    }
     const started = performance.now();
     const endpoint = found.binding.path;
     res.on("close", () =>
@@ -85,23 +91,18 @@ async function answer(
   path: string,
   query: URLSearchParams,
 ): Promise<void> {
-  const { calls, contextValues, registry, maxBodyBytes } = options;
+  const { calls, registry, maxBodyBytes } = options;
   const dialect = dialectOf(path);
-  const gone = new AbortController();
-  res.on("close", () => gone.abort(new ConnectError("the client has gone", Code.Canceled)));
   const instead = dialect.methods[methodKey(binding.method)]?.instead?.({ path, query });
   const spoken = instead ? { ...binding, method: instead } : binding;
   const { method } = spoken;
-  const call = {
-    requestMethod: req.method ?? "",
-    url: req.url ?? "",
-    header: headersOf(req),
-    contextValues: contextValues(req),
-    signal: gone.signal,
-  };
+  const call = calls.begin(method, req);
+  res.on("close", () => {
+    if (!res.writableEnded) call.abort(new ConnectError("the client has gone", Code.Canceled));
+  });
   try {
     const { message, json } = await readRequest().catch((error: unknown) =>
-      error instanceof HttpError ? Promise.reject(error) : calls.reject(method, error, call),
+      error instanceof HttpError ? Promise.reject(error) : calls.reject(call, error),
     );
     if (method.methodKind === "server_streaming") {
       const lastEventId = req.headers["last-event-id"];
@@ -109,7 +110,7 @@ async function answer(
         typeof lastEventId === "string" && lastEventId !== "" ? { ...message, cursor: lastEventId } : message;
       const form = chooseForm(method, req.headers.accept);
       const toJson = (each: object) => spell(method.output, each as never, dialect.spelling, registry);
-      await writeStream(req, res, calls.stream(method, resumed, call), form, {
+      await writeStream(req, res, await calls.stream(call, resumed), form, {
         method,
         dialect,
         path,
@@ -118,13 +119,15 @@ async function answer(
       return;
     }
     assertAcceptable(req.headers.accept);
-    const { message: output, header } = await calls.unary(method, message, call);
+    const { message: output, header } = await calls.unary(call, message);
     const spelled = spell(method.output, output, dialect.spelling, registry);
     const shown = binding.responseBody === "" ? spelled : (spelled[binding.responseBody] as JsonObject);
     const speak = dialect.methods[methodKey(method)]?.answer;
     await writeAnswer(req, res, speak ? speak(shown, json) : dialect.answer(method, shown), header);
   } catch (error) {
     await refuse(req, res, error, path);
+  } finally {
+    call.abort();
   }
 
   async function readRequest() {
@@ -160,13 +163,4 @@ function assertAcceptable(accept: string | undefined): void {
       406,
       `this call answers with application/json, which '${accept.slice(0, 100)}' does not accept`,
     );
-}
-
-function headersOf(req: HttpRequest): Headers {
-  const headers = new Headers();
-  for (const [name, value] of Object.entries(req.headers)) {
-    if (value === undefined || name.startsWith(":")) continue;
-    headers.set(name, Array.isArray(value) ? value.join(", ") : value);
-  }
-  return headers;
 }

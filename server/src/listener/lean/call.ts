@@ -26,7 +26,7 @@ export abstract class Call implements HandlerContext {
   readonly format: Format;
   readonly compression: Compression | undefined;
   readonly contextValues = new CallValues();
-  readonly requestMethod = "POST";
+  readonly requestMethod: string = "POST";
   /** For interceptors: whether messages come as a stream. */
   readonly stream: boolean;
   /** For interceptors: the message, or, where the method streams, the stream of the one message. */
