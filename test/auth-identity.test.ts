@@ -11,6 +11,7 @@ import type { CreateIdentityProviderRequestSchema } from "../server/src/gen/puls
 import { Role, UserState } from "../server/src/gen/pulsewire/auth/v1/user_pb.js";
 import { IngestionService } from "../server/src/gen/pulsewire/ingestion/v1/ingestion_service_pb.js";
 import { Scope } from "../server/src/gen/pulsewire/options/v1/access_pb.js";
+import { ProgressService } from "../server/src/gen/pulsewire/progress/v1/progress_service_pb.js";
 import { isPublicAddress } from "../server/src/net/addresses.ts";
 import { OutboundForbidden } from "../server/src/net/allowed.ts";
 import { fetchDocument, OutboundFailed } from "../server/src/net/outbound.ts";
@@ -209,6 +210,28 @@ describe("identity providers", () => {
     assert.equal(other.message, none.message, "whether a tenant exists is not told");
     await auth.getMe({}, outside(token, "named"));
     await refused(token, "bystander");
+  });
+
+  test("the KRN of a client names its tenant where the header does not (Pebbles)", async () => {
+    await trusting("krn-named");
+    const token = await oidc.token(person("pebble"));
+    const unnamed = { headers: { authorization: `Bearer ${token}` } };
+    const progress = createClient(ProgressService, session.transport);
+    const file = { clientKrn: "krn:krn-named:client:123", filename: "sales.csv" };
+    const { progress: made } = await progress.reportProgress({ ...file, counts: { done: 100n } }, unnamed);
+    assert.equal(made?.email, "pebble@staff.example");
+    assert.equal((await progress.getProgress(file, unnamed)).progress?.counts?.done, 100n);
+    await server.register("krn-bystander");
+    for (const slug of ["krn-bystander", "krn-nobody"]) {
+      const foreign = { ...file, clientKrn: `krn:${slug}:client:123` };
+      await assertFails(progress.reportProgress(foreign, unnamed), Code.Unauthenticated, "INVALID_TOKEN");
+    }
+    // Who names the tenant twice is held to the header.
+    await assertFails(
+      progress.reportProgress(file, outside(token, "krn-bystander")),
+      Code.Unauthenticated,
+      "INVALID_TOKEN",
+    );
   });
 
   test("tokens that are not what the tenant trusts are refused", async () => {
