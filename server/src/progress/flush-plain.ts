@@ -4,6 +4,7 @@ import type { Submission } from "../db/group-commit.ts";
 import type { Database, ProgressFilesTable } from "../db/schema.ts";
 import { classifyDatabaseError } from "../db/sqlstate.ts";
 import { uuidFromHash } from "../db/uuid.ts";
+import { type DeltaRow, deltaOf } from "./delta.ts";
 import { type FileState, fold, type Outcome } from "./fold.ts";
 import { stateOf } from "./lock-files.ts";
 import type { Report } from "./report.ts";
@@ -32,21 +33,21 @@ interface Sum {
 }
 
 /**
- * Counts plain reports, in one statement and so one transaction for each tenant. Returns the number of the last change in
- * each tenant. A report on a file that is new, completed or another's stays undecided; one tenant's failure is not another's.
+ * Counts plain reports, in one statement and so one transaction for each tenant. Returns the changes of each
+ * tenant. A report on a file that is new, completed or another's stays undecided; one tenant's failure is not another's.
  */
 export async function flushPlainReports(
   db: Kysely<Database>,
   submissions: readonly Submission<Report, PlainOutcome>[],
-): Promise<Map<string, bigint>> {
-  const changed = new Map<string, bigint>();
+): Promise<Map<string, readonly DeltaRow[]>> {
+  const changed = new Map<string, readonly DeltaRow[]>();
   for (const [tenantId, calls] of Map.groupBy(submissions, (each) => each.tenantId)) {
     const files = new Map<string, Sum>();
     for (const { rows } of calls) for (const report of rows) add(files, report);
     const outcomes = new Map<Report, PlainOutcome>();
     try {
-      const last = await addAll(db, tenantId, [...files.values()], outcomes);
-      if (last > 0n) changed.set(tenantId, last);
+      const deltas = await addAll(db, tenantId, [...files.values()], outcomes);
+      if (deltas.length > 0) changed.set(tenantId, deltas);
     } catch (error) {
       // Rolled back for another's sake: the usual way tries again.
       const outcome: PlainOutcome =
@@ -82,7 +83,7 @@ async function addAll(
   tenantId: string,
   sums: readonly Sum[],
   outcomes: Map<Report, PlainOutcome>,
-): Promise<bigint> {
+): Promise<readonly DeltaRow[]> {
   const creators = sums.map(({ reports }) => (reports[0] as Report).creator);
   // The function sets the tenant for its own transaction.
   const { rows } = await sql<Row>`/* kept as add_to_progress */
@@ -94,9 +95,7 @@ async function addAll(
       ${int8Array(sums.map(({ failed }) => failed))}::bigint[], ${float8Array(sums.map(linesOf))}::float8[],
       ${new Date()}::timestamptz
     )`.execute(db);
-  let last = 0n;
-  for (const row of rows) {
-    if (row.feed_sequence > last) last = row.feed_sequence;
+  return rows.map((row) => {
     const sum = sums.find(({ key, reports }) => key === row.key && isBy(row, reports[0] as Report));
     if (!sum) throw new Error("a file was counted that nobody asked for");
     const after = stateOf(row);
@@ -105,8 +104,8 @@ async function addAll(
     sum.reports.forEach((report, index) => {
       outcomes.set(report, folded.outcomes[index] as Outcome);
     });
-  }
-  return last;
+    return deltaOf(after, (sum.reports[0] as Report).request, row.feed_sequence);
+  });
 }
 
 const linesOf = ({ done, warn, failed }: Sum): number => Number(done + warn + failed);

@@ -16,6 +16,7 @@ import { LineIssueKind } from "../gen/pulsewire/progress/v1/line_issue_pb.js";
 import { createEventIds } from "../ingestion/ids.ts";
 import { emitWebhookEvent } from "../webhooks/emit.ts";
 import { completedEvent } from "./completed-event.ts";
+import { type DeltaRow, deltaOf } from "./delta.ts";
 import { type FileState, type Folded, fold, type Outcome } from "./fold.ts";
 import { lockFiles, makeFiles } from "./lock-files.ts";
 import type { Report } from "./report.ts";
@@ -35,22 +36,22 @@ const nextId = createEventIds();
 
 /**
  * Counts the reports of many calls in one transaction, one row update for each file, and tells what became of each. Returns
- * the number of the last change in each tenant in which something has changed.
+ * the changes of each tenant in which something has changed.
  */
 export async function flushReports(
   db: Kysely<Database>,
   submissions: readonly Submission<Report, Outcome>[],
   graceMs: number,
-): Promise<Map<string, bigint>> {
+): Promise<Map<string, readonly DeltaRow[]>> {
   const byTenant = Map.groupBy(submissions, ({ tenantId }) => tenantId);
-  const changed = new Map<string, bigint>();
+  const changed = new Map<string, readonly DeltaRow[]>();
   await withTenants(db, async (enter) => {
     changed.clear();
     // Always the same order of tenants and files, so that two flushes never wait for each other crosswise.
     for (const tenantId of [...byTenant.keys()].sort()) {
       const trx = await enter(tenantId);
-      const sequence = await flushTenant(trx, tenantId, byTenant.get(tenantId) ?? [], graceMs);
-      if (sequence !== undefined) changed.set(tenantId, sequence);
+      const deltas = await flushTenant(trx, tenantId, byTenant.get(tenantId) ?? [], graceMs);
+      if (deltas.length > 0) changed.set(tenantId, deltas);
     }
   });
   return changed;
@@ -61,7 +62,7 @@ async function flushTenant(
   tenantId: string,
   calls: readonly Submission<Report, Outcome>[],
   graceMs: number,
-): Promise<bigint | undefined> {
+): Promise<readonly DeltaRow[]> {
   const byFile = Map.groupBy(
     calls.flatMap(({ rows }) => rows),
     ({ file }) => file,
@@ -89,7 +90,7 @@ async function flushTenant(
     if (folded.counted.length > 0) changes.push({ ...folded, before, first: reports[0] as Report });
   }
   for (const call of calls) call.results = call.rows.map((row) => outcomeOf.get(row) as Outcome);
-  if (changes.length === 0) return undefined;
+  if (changes.length === 0) return [];
 
   await insertUpdates(trx, tenantId, changes, now);
   await insertLineIssues(trx, tenantId, changes, now);
@@ -187,16 +188,16 @@ async function insertLineIssues(
 
 /**
  * Writes the new state of each file, and the same as a change in the feed, numbered in the order of the commits. Returns the
- * last number.
+ * changes with their numbers.
  */
 async function writeChanges(
   trx: TenantTransaction,
   tenantId: string,
   changes: readonly Change[],
-): Promise<bigint> {
+): Promise<readonly DeltaRow[]> {
   const files = changes.map(({ after }) => after);
   const column = <K extends keyof FileState>(name: K) => files.map((file) => file[name]);
-  const { rows } = await sql<{ sequence: bigint }>`/* kept as write_progress */
+  const { rows } = await sql<{ file_id: string; sequence: bigint }>`/* kept as write_progress */
     with feed as (
       insert into progress_feeds as f (tenant_id, sequence) values (${tenantId}::uuid, ${files.length}::bigint)
       on conflict (tenant_id) do update set sequence = f.sequence + excluded.sequence
@@ -226,10 +227,9 @@ async function writeChanges(
     select ${tenantId}::uuid, sequence, id, client_krn, version, done, warn, failed, total, recent,
       error_count, warning_count, updated_at, completed_at
     from change
-    returning sequence`.execute(trx);
-  let last = 0n;
-  for (const { sequence } of rows) if (sequence > last) last = sequence;
-  return last;
+    returning file_id, sequence`.execute(trx);
+  const sequences = new Map(rows.map((row) => [row.file_id, row.sequence]));
+  return changes.map(({ after, first }) => deltaOf(after, first.request, sequences.get(after.id) ?? 0n));
 }
 
 function flagsOf({ hasErrors, hasUpdateIds }: FileState): number {

@@ -10,6 +10,7 @@ import {
   ProgressDeltaSchema,
   ProgressSchema,
 } from "../gen/pulsewire/progress/v1/progress_pb.js";
+import type { DeltaRow } from "./delta.ts";
 import { type Counted, derive } from "./derive.ts";
 import type { FileState } from "./fold.ts";
 
@@ -68,17 +69,6 @@ export function toProgress(
     message.finalAt = timestampFromDate(new Date(completedAt.getTime() + graceMs));
   }
   return message;
-}
-
-/** A change as it is written to the feed. */
-export interface DeltaRow extends Counted {
-  readonly sequence: bigint;
-  readonly fileId: string;
-  readonly clientKrn: string;
-  readonly filename: string;
-  readonly version: bigint;
-  readonly errorCount: bigint;
-  readonly warningCount: bigint;
 }
 
 /** A change as watchers see it: with what was derived when it was made. */

@@ -5,6 +5,7 @@ import { GroupCommit, type Submission } from "../db/group-commit.ts";
 import type { Database } from "../db/schema.ts";
 import { ErrorReason } from "../gen/pulsewire/common/v1/error_reason_pb.js";
 import { failure } from "../rpc/errors.ts";
+import type { DeltaRow } from "./delta.ts";
 import { flushReports } from "./flush.ts";
 import { flushPlainReports, isPlain, type PlainOutcome } from "./flush-plain.ts";
 import type { Outcome, Refusal } from "./fold.ts";
@@ -21,14 +22,14 @@ export interface ProgressReports {
   submit(tenantId: string, report: Report): Promise<Outcome>;
 }
 
-/** `onChange` is told, after the commit, in which tenant something has changed, and the number of its last change. */
+/** `onChange` is told, after the commit, what has changed in which tenant. */
 export function createProgressReports(
   db: Kysely<Database>,
   { progress, limits }: Pick<Config, "progress" | "limits">,
-  onChange: (tenantId: string, sequence: bigint) => void,
+  onChange: (tenantId: string, deltas: readonly DeltaRow[]) => void,
 ): ProgressReports {
-  const tell = (changed: ReadonlyMap<string, bigint>) => {
-    for (const [tenantId, sequence] of changed) onChange(tenantId, sequence);
+  const tell = (changed: ReadonlyMap<string, readonly DeltaRow[]>) => {
+    for (const [tenantId, deltas] of changed) onChange(tenantId, deltas);
   };
   const bounds = { maxRowsPerFlush, maxFlushes, maxQueuedRows: limits.maxQueuedRows };
   const plain = new GroupCommit<Report, PlainOutcome>({

@@ -4,7 +4,7 @@ import type { Bus } from "../../bus/bus.ts";
 import type { Database } from "../../db/schema.ts";
 import { withTenant } from "../../db/tenant.ts";
 import { type Loop, startLoop } from "../../jobs/loop.ts";
-import type { DeltaRow } from "../messages.ts";
+import type { DeltaRow } from "../delta.ts";
 import { type Scope, scopeKey, scopeKeysOf } from "./scope.ts";
 import { readDeltas, readEnds } from "./store.ts";
 import { Topic, type TopicParts } from "./topic.ts";
@@ -36,6 +36,8 @@ export class Feed {
   readonly #begun = Promise.withResolvers<void>();
   /** The changes up to `position`, without a gap. */
   #kept: DeltaRow[] = [];
+  /** Changes of this process that come after one that is not known yet, by their numbers. */
+  readonly #offered = new Map<bigint, DeltaRow>();
   #position: bigint | undefined;
 
   constructor(tenantId: string, parts: FeedParts, onEmpty: () => void) {
@@ -59,6 +61,25 @@ export class Feed {
 
   get position(): bigint {
     return this.#position ?? 0n;
+  }
+
+  /**
+   * Takes changes that this process has made: those that come next need not be read. What is missing before them, as when
+   * another process was first, is read, and they with it.
+   */
+  offer(deltas: readonly DeltaRow[]): void {
+    const position = this.#position;
+    if (position === undefined) return;
+    for (const delta of deltas) if (delta.sequence > position) this.#offered.set(delta.sequence, delta);
+    const rows: DeltaRow[] = [];
+    for (let next = position + 1n; ; next++) {
+      const row = this.#offered.get(next);
+      if (!row) break;
+      rows.push(row);
+      this.#offered.delete(next);
+    }
+    if (rows.length > 0) this.#handOn(rows);
+    if (this.#offered.size > 0) this.#loop.wake();
   }
 
   /** There is a change with this number. */
@@ -110,7 +131,11 @@ export class Feed {
     const rows = await withTenant(db, tenantId, (trx) =>
       readDeltas(trx, tenantId, { clientKrn: "", filename: "" }, position, rowsPerRead),
     );
-    if (rows.length > 0) this.#handOn(rows);
+    // Some may have been offered meanwhile.
+    const news = rows.filter(({ sequence }) => sequence > this.position);
+    if (news.length > 0) this.#handOn(news);
+    for (const sequence of this.#offered.keys())
+      if (sequence <= this.position) this.#offered.delete(sequence);
     return rows.length === rowsPerRead ? "more" : "idle";
   }
 

@@ -11,17 +11,18 @@ import {
 import { failure } from "../../rpc/errors.ts";
 import { PushStream, type Sink } from "../../rpc/push-stream.ts";
 import { requireOwnClient } from "../clients.ts";
+import type { DeltaRow } from "../delta.ts";
 import { createAnnouncer } from "./announce.ts";
 import { Feed, type FeedParts } from "./feed.ts";
 import { loadFiles } from "./snapshot.ts";
 import { readEnds } from "./store.ts";
 import type { Topic } from "./topic.ts";
-import type { Watcher } from "./watcher.ts";
+import { max, type Watcher } from "./watcher.ts";
 
 /** Everybody who watches progress in this process. */
 export interface ProgressFeeds {
-  /** Tells all processes, after the commit, that a tenant's feed has gone on to this number. */
-  tell(tenantId: string, sequence: bigint): void;
+  /** Takes changes that were just committed, and tells the other processes how far the tenant's feed has gone. */
+  tell(tenantId: string, deltas: readonly DeltaRow[]): void;
   watch(tenantId: string, request: WatchProgressRequest): PushStream<WatchProgressResponse>;
   close(): Promise<void>;
 }
@@ -52,9 +53,10 @@ export function createProgressFeeds(
   });
 
   return {
-    tell(tenantId, sequence) {
-      feeds.get(tenantId)?.tell(sequence);
-      announcer.announce(tenantId, sequence);
+    tell(tenantId, deltas) {
+      const last = deltas.reduce((most, { sequence }) => max(most, sequence), 0n);
+      feeds.get(tenantId)?.offer(deltas);
+      announcer.announce(tenantId, last);
     },
     watch: (tenantId, request) =>
       new PushStream((sink) => {

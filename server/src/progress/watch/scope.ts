@@ -1,5 +1,5 @@
 import type { WatchProgressRequest } from "../../gen/pulsewire/progress/v1/progress_pb.js";
-import type { DeltaRow } from "../messages.ts";
+import type { DeltaRow } from "../delta.ts";
 
 /** What is watched: one file, one client, or, with both empty, the whole tenant. */
 export type Scope = Pick<WatchProgressRequest, "clientKrn" | "filename">;

@@ -1,6 +1,6 @@
 import { sql } from "kysely";
 import type { TenantTransaction } from "../../db/tenant.ts";
-import type { DeltaRow } from "../messages.ts";
+import type { DeltaRow } from "../delta.ts";
 import { fileKey } from "../report.ts";
 import type { FileRow } from "../store.ts";
 import type { Scope } from "./scope.ts";

@@ -9,7 +9,8 @@ import {
   WatchProgressResponseSchema,
 } from "../../gen/pulsewire/progress/v1/progress_pb.js";
 import type { Sink } from "../../rpc/push-stream.ts";
-import { type DeltaRow, toDelta } from "../messages.ts";
+import type { DeltaRow } from "../delta.ts";
+import { toDelta } from "../messages.ts";
 import type { Feed } from "./feed.ts";
 import { isInScope, type Scope } from "./scope.ts";
 import { type FileSnapshot, loadFile } from "./snapshot.ts";

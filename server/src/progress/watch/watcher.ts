@@ -7,7 +7,7 @@ import {
 } from "../../gen/pulsewire/progress/v1/progress_pb.js";
 import { failure } from "../../rpc/errors.ts";
 import type { Sink } from "../../rpc/push-stream.ts";
-import type { DeltaRow } from "../messages.ts";
+import type { DeltaRow } from "../delta.ts";
 
 /** What a watcher needs of the feed that it follows. */
 export interface Source {
