@@ -94,7 +94,7 @@ describe("abuse of HTTP/2: others are served, and memory is bounded", () => {
   }
 
   test("headers that never end are ended with their connection", async () => {
-    await using server = await startListener({ limits: { idleTimeoutMs: 300 } });
+    await using server = await startListener({ limits: { idleTimeoutMs: 300, lingerTimeoutMs: 200 } });
     const connection = await RawHttp2.open(server.url);
     // Once both have agreed on settings, nothing else may stand between the pieces of a header block.
     await sleep(50);

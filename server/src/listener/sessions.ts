@@ -15,7 +15,7 @@ export interface Sessions {
 
 /** Follows HTTP/2 connections: one that has no streams for `idleTimeoutMs` is told to go away. */
 export function followSessions(
-  limits: Pick<ListenerLimits, "idleTimeoutMs" | "connectionWindowBytes">,
+  limits: Pick<ListenerLimits, "idleTimeoutMs" | "lingerTimeoutMs" | "connectionWindowBytes">,
 ): Sessions {
   const open = new Map<ServerHttp2Session, { streams: number }>();
   let draining = false;
@@ -25,7 +25,10 @@ export function followSessions(
       const state = { streams: 0 };
       open.set(session, state);
       const idle = setTimeout(() => {
-        if (state.streams === 0) session.close();
+        if (state.streams > 0) return;
+        session.close();
+        // One in the midst of a header block does not close by itself: its stream has begun, and nobody was told.
+        setTimeout(() => session.destroy(), limits.lingerTimeoutMs).unref();
       }, limits.idleTimeoutMs).unref();
       function onStreamClose(): void {
         state.streams--;
