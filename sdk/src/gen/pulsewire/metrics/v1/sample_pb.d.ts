@@ -477,7 +477,8 @@ export declare type QuerySamplesRequest = Message<"pulsewire.metrics.v1.QuerySam
   groupBy: string[];
 
   /**
-   * At most this many points in all, up to 100,000; 0 is 11,000. More is refused, never cut silently.
+   * At most this many points in all, up to 100,000; 0 is 11,000. More is refused, never cut silently; so is a query that has to read more
+   * than 50 million samples, where whole hours of steps of hours count as one.
    *
    * @generated from field: int32 max_points = 9;
    */
@@ -675,7 +676,8 @@ export enum Aggregation {
   LAST = 6,
 
   /**
-   * Growth a second of a counter, resets taken into account.
+   * Growth a second of a counter; a fall is a reset, counted from 0. An increase counts in the step of its later sample; over a gap
+   * longer than the step and 5 minutes it is left out.
    *
    * @generated from enum value: AGGREGATION_RATE = 7;
    */
