@@ -34,6 +34,10 @@ export function nanosOf(text: string): string | undefined {
     lastSecond = second;
     lastSecondNumber = parsed / 1000;
   }
+  // What Docker writes.
+  if (text.length === 30 && text.charCodeAt(19) === 46 && text.charCodeAt(29) === 90) {
+    return `${lastSecondNumber}${text.slice(20, 29)}`;
+  }
   const zoneAt = text.search(/[Z+-]/.test(text[19] ?? "") ? /[Z+-]/ : /Z|[+-]\d\d:\d\d$/);
   if (text.charCodeAt(19) === 46) {
     const end = text.endsWith("Z") ? text.length - 1 : zoneAt;
@@ -82,6 +86,11 @@ export class TimedLines {
     const count = this.#counts[stream];
     const mark: Mark = count && count[0] === time ? [time, count[1] + 1] : [time, 1];
     this.#counts[stream] = mark;
+    if (ends && part.length <= maxLineBytes && !this.#pending[stream]) {
+      this.#lines.push({ time, stream, text: part.toString(), continues: false });
+      this.#position[stream] = mark;
+      return;
+    }
     const pending = this.#pending[stream] ?? { time, parts: [], bytes: 0, mark };
     this.#pending[stream] = pending;
     // A part is handed on as a whole, so that a position never lies within one.
