@@ -1,18 +1,25 @@
 /** FunctionsService through the wire, with local processes in place of containers; `test/docker` has a real engine. */
 import assert from "node:assert/strict";
+import { randomBytes } from "node:crypto";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type Client, Code, createClient } from "@connectrpc/connect";
+import { withTenant } from "../server/src/db/tenant.ts";
+import { appendLines, openSource, trimLog } from "../server/src/functions/logs/store.ts";
+import type { Unit } from "../server/src/functions/runtime/runtime.ts";
+import { createTenure, LeaseLost } from "../server/src/functions/worker/tenure.ts";
 import { FunctionStatus } from "../server/src/gen/pulsewire/functions/v1/function_pb.js";
 import { FunctionsService } from "../server/src/gen/pulsewire/functions/v1/functions_service_pb.js";
 import { InvocationPhase } from "../server/src/gen/pulsewire/functions/v1/invocation_pb.js";
 import { LogStream } from "../server/src/gen/pulsewire/functions/v1/log_pb.js";
+import { takeLease } from "../server/src/jobs/lease.ts";
+import { createTestDatabase } from "./helpers/database.ts";
 import { assertFails } from "./helpers/errors.ts";
 import { withKey } from "./helpers/platform.ts";
-import { grpcSession, startTestServer, type TestServer } from "./helpers/server.ts";
+import { grpcSession, serve, startTestServer, type TestServer } from "./helpers/server.ts";
 
 const shell = (script: string) => ["/bin/sh", "-c", script];
 const forever = shell("echo up; while :; do sleep 0.1; done");
@@ -395,5 +402,118 @@ describe("with local processes", () => {
       "INVALID_CURSOR",
     );
     await assertFails(linesOf(fns, { name: "nothing" }), Code.NotFound, "NOT_FOUND");
+  });
+});
+
+describe("several workers", () => {
+  test("one drives at a time; another goes on when it has gone, and nothing runs twice", async (t) => {
+    await using setting = await open("process");
+    const { server, fns } = setting;
+    const second = await serve(server.database, {
+      PULSEWIRE_DATA_DIR: server.context.config.dataDir,
+      PULSEWIRE_KEY_ENCRYPTION_KEY: Buffer.alloc(32, 7).toString("base64"),
+      PULSEWIRE_FUNCTIONS_RUNTIME: "process",
+      PULSEWIRE_ROLE: "worker",
+    });
+    let isOpen = true;
+    t.after(async () => {
+      if (isOpen) await second[Symbol.asyncDispose]();
+    });
+    await fns.createFunction({ name: "single", image: "none", replicas: 2, command: forever });
+    await untilStatus(fns, "single", FunctionStatus.RUNNING);
+    const leases = "select fence::int, holder from leases where name = 'functions'";
+    const before = (await server.database.superuser.query(leases)).rows[0];
+    const command = shell("sleep 1; echo $PULSEWIRE_ATTEMPT");
+    await fns.createFunction({ name: "job", image: "none", replicas: 0, command });
+    const calls = Array.from({ length: 5 }, () => fns.invokeFunction({ name: "job" }));
+    const ids = (await Promise.all(calls)).map(({ invocation }) => invocation?.id ?? "");
+    // As if the holder had gone: another may take over at once, and its transactions are refused from then on.
+    await server.database.superuser.query("update leases set expires_at = now() where name = 'functions'");
+    await second[Symbol.asyncDispose]();
+    isOpen = false;
+    for (const invocationId of ids) {
+      const { invocation } = await until("the end", async () => {
+        const answer = await fns.waitInvocation({ invocationId });
+        return answer.done && answer;
+      });
+      assert.equal(invocation?.phase, InvocationPhase.SUCCEEDED, invocation?.reason ?? "");
+      assert.equal(invocation?.attempts.length, 1);
+      assert.deepEqual(await linesOf(fns, { invocationId, follow: true, tail: -1 }), ["1"]);
+    }
+    const after = (await server.database.superuser.query(leases)).rows[0];
+    assert.ok(after.fence >= before.fence);
+    assert.equal((await untilStatus(fns, "single", FunctionStatus.RUNNING)).availableReplicas, 2);
+    assert.equal((await linesOf(fns, { name: "single" })).length, 2, "no third container was made");
+  });
+
+  test("what is written with a lost lease is not written", async () => {
+    await using database = await createTestDatabase();
+    const db = database.app.db;
+    const lease = await takeLease(db, "functions", "one", 60_000);
+    assert.ok(lease);
+    let ended = false;
+    const tenure = createTenure(db, lease, new AbortController().signal, () => {
+      ended = true;
+    });
+    await tenure.write(async () => {});
+    await database.superuser.query("update leases set expires_at = now()");
+    await takeLease(db, "functions", "two", 60_000);
+    await assert.rejects(
+      tenure.write(async () => {}),
+      LeaseLost,
+    );
+    assert.equal(ended, true);
+  });
+});
+
+describe("retention of logs", () => {
+  test("by size: the oldest lines go, and a cursor before them says so", async () => {
+    await using setting = await open("process", { PULSEWIRE_FUNCTIONS_LOG_BYTES: String(1024 * 1024) });
+    const { fns, server } = setting;
+    const { function: fn } = await fns.createFunction({
+      name: "old",
+      image: "none",
+      replicas: 0,
+      command: shell("echo 1"),
+    });
+    const { tenantId } = server.tenant;
+    const unit = {
+      tenantId,
+      functionId: fn?.id ?? "",
+      id: "u",
+      replica: "old-1",
+      invocationId: undefined,
+      attempt: 0,
+    } as Unit;
+    const line = (text: string) =>
+      ({ time: `${Date.now()}000000`, stream: 1, text, continues: false }) as const;
+    await withTenant(server.context.db, tenantId, async (trx) => {
+      await openSource(trx, unit);
+      // Random, so that it cannot be compressed away.
+      for (let chunk = 0; chunk < 4; chunk++) {
+        const lines = Array.from({ length: 10 }, () => line(randomBytes(30_000).toString("base64")));
+        await appendLines(trx, unit, lines, chunk);
+      }
+    });
+    let first = "";
+    for await (const { cursor } of fns.streamLogs({ name: "old", tail: -1 })) first ||= cursor;
+    await withTenant(server.context.db, tenantId, (trx) =>
+      trimLog(trx, tenantId, unit.functionId, { maxAgeMs: 60_000, maxBytes: 700_000 }),
+    );
+    const kept: bigint[] = [];
+    for await (const { lines } of fns.streamLogs({ name: "old", tail: -1 }))
+      kept.push(...lines.map(({ number }) => number));
+    assert.ok(kept.length > 0 && kept.length < 40, String(kept.length));
+    assert.equal(kept.at(-1), 40n, "numbers stay as they are");
+    await assertFails(linesOf(fns, { name: "old", cursor: first }), Code.OutOfRange, "CURSOR_EXPIRED");
+    await withTenant(server.context.db, tenantId, (trx) =>
+      trimLog(trx, tenantId, unit.functionId, { maxAgeMs: -1_000, maxBytes: 700_000 }),
+    );
+    assert.deepEqual(await linesOf(fns, { name: "old", tail: -1 }), []);
+    const { rows } = await server.database.superuser.query(
+      "select bytes::int from function_logs where function_id = $1",
+      [fn?.id],
+    );
+    assert.equal(rows[0].bytes, 0);
   });
 });
