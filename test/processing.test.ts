@@ -233,8 +233,8 @@ describe("processing without a worker of its own", () => {
     await ingestion.ingestEvents({ events: [{ eventId: "t0", eventType: "a" }] });
     assert.deepEqual(await told(), []);
     await superuser.query(
-      `insert into webhooks (tenant_id, id, url, event_types, filter, group_wait_ms, enabled, secret)
-       values ($1, gen_random_uuid(), 'https://receiver.example', '{event.processed}', '{}', 0, true, 'x')`,
+      `insert into webhooks (tenant_id, id, url, description, event_types, filter, group_wait_ms, enabled, secret)
+       values ($1, gen_random_uuid(), 'https://receiver.example', '', '{event.processed}', '{}', 0, true, 'x')`,
       [tenantId],
     );
     await ingestion.ingestEvents({ events: ["t1", "t2"].map((eventId) => ({ eventId, eventType: "a" })) });

@@ -38,6 +38,7 @@ import {
 } from "./ingestion/analytics/answers.ts";
 import { createEventIngest, type EventIngest } from "./ingestion/ingest.ts";
 import { createEventNews } from "./ingestion/news.ts";
+import { type ProcessedCounter, registerProcessingMetrics } from "./ingestion/processing/figures.ts";
 import { createEventTails, type EventTails } from "./ingestion/reading/tails.ts";
 import { type KeyRing, openKeyRing } from "./keyring.ts";
 import type { ListenerTls } from "./listener/port.ts";
@@ -109,6 +110,7 @@ export interface Context {
   readonly callMetrics: CallMetrics;
   /** Counts what becomes of deliveries. */
   readonly deliveryAttempts: AttemptCounter;
+  readonly processedEvents: ProcessedCounter;
   /** Who callers without credentials are, in methods that are open in the public tenant. */
   publicCaller(): Caller | undefined;
   /** Looks the public tenant up; to be called again when it may have been made. */
@@ -216,6 +218,7 @@ export async function createContext(
   const prometheus = createPrometheus(config, logger);
   registerFunctionMetrics(prometheus.registry, db);
   const deliveryAttempts = registerDeliveryMetrics(prometheus.registry, db);
+  const processedEvents = registerProcessingMetrics(prometheus.registry, db);
   let publicCaller: Caller | undefined;
   const context = {
     config,
@@ -256,6 +259,7 @@ export async function createContext(
     progressIntake: createIntakeMonitor(),
     prometheus,
     deliveryAttempts,
+    processedEvents,
     callMetrics: createCallMetrics(prometheus.registry),
     health: createHealth([
       { name: "postgres", critical: true, check: () => sql`select 1`.execute(db).then(() => "up") },

@@ -1,12 +1,14 @@
 /** All benches: node test/bench/run.ts [--json bench.json] [--seconds n] [--rounds n] */
 import { existsSync } from "node:fs";
 import { parseArgs } from "node:util";
+import { analyticsBench } from "./analytics.ts";
 import { authBench } from "./auth.ts";
 import { functionsBench } from "./functions.ts";
 import { ingestBench } from "./ingest.ts";
 import { metricsBench } from "./metrics.ts";
 import { progressBench } from "./progress.ts";
 import { printResult, writeReport } from "./report.ts";
+import { sustainedBench } from "./sustained.ts";
 
 const { values } = parseArgs({
   options: {
@@ -18,8 +20,13 @@ const { values } = parseArgs({
 const results = [];
 // Functions need a Docker engine of their own, which not every machine can run.
 const canRunDocker = existsSync("/usr/sbin/dockerd") && process.geteuid?.() === 0;
+const figures = async ({ rounds }: { rounds: number }) =>
+  analyticsBench({ events: [100_000, 500_000], calls: 20 * rounds });
+const sustained = async ({ seconds }: { seconds: number }) => sustainedBench({ seconds: 4 * seconds });
 for (const bench of [
   ingestBench,
+  sustained,
+  figures,
   authBench,
   metricsBench,
   progressBench,

@@ -38,7 +38,15 @@ const answers: Record<OutcomeStatus, Answer> = {
 /** Sends a call and notes its answer. Throws a ConnectError when there is none. */
 export async function send(ingestion: IngestionClient, ledger: Ledger, call: SentCall): Promise<void> {
   const knownBefore = call.events.map((event) => event.answers.length > 0);
-  const requests = call.events.map(({ eventId, eventType, message }) => ({ eventId, eventType, message }));
+  const requests = call.events.map(({ eventId, eventType, message }) => ({
+    eventId,
+    eventType,
+    message,
+    // The same whenever it is sent again.
+    userId: `user-${eventId.slice(0, 2)}`,
+    sessionId: `session-${eventId.slice(0, 3)}`,
+    metrics: { [`digit-${eventId[0]}`]: eventId.charCodeAt(1) },
+  }));
   if (call.single) {
     const { duplicate } = await ingestion.ingestEvent({ event: requests[0] as (typeof requests)[0] });
     ledger.close(call, [duplicate ? "duplicate" : "accepted"], knownBefore);

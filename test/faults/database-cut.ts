@@ -19,7 +19,7 @@ import { readDemoKey, startServerProcess } from "../helpers/server-process.ts";
 import { type IngestionClient, ingestionClient, runLoad } from "./callers.ts";
 import { connectToDatabase } from "./database.ts";
 import { conclude, Ledger } from "./ledger.ts";
-import { sendUnknownAgain, verifyAcknowledged, verifyTotals } from "./verify.ts";
+import { sendUnknownAgain, verifyAcknowledged, verifyRollups, verifyTotals } from "./verify.ts";
 
 const cuts = 12;
 const betweenCutsMs = 200;
@@ -109,6 +109,7 @@ async function check(name: string, ingestion: IngestionClient, fault: () => Prom
   await verifyAcknowledged(ledger, database, ingestion);
   const committed = await sendUnknownAgain(ledger, ingestion);
   await verifyTotals(ledgers, ledger, database);
+  await verifyRollups(ledgers, ledger, database, ingestion);
   console.log(
     `${name.padEnd(9)}  acknowledged ${acknowledged}  unknown ${unknown}  of these committed ${committed}` +
       `  calls answered UNAVAILABLE ${unavailable}`,

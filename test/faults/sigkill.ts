@@ -15,7 +15,7 @@ import { ingestionClient, runLoad } from "./callers.ts";
 import { connectToDatabase } from "./database.ts";
 import { conclude, Ledger } from "./ledger.ts";
 import { crashPostgres, postmasterOf } from "./processes.ts";
-import { sendUnknownAgain, verifyAcknowledged, verifyTotals } from "./verify.ts";
+import { sendUnknownAgain, verifyAcknowledged, verifyRollups, verifyTotals } from "./verify.ts";
 
 const minLoadMs = 200;
 const maxLoadMs = 1_000;
@@ -50,6 +50,7 @@ async function runRound(round: number, running: ServerProcess): Promise<ServerPr
     await verifyAcknowledged(ledger, database, client.ingestion);
     const recovered = await sendUnknownAgain(ledger, client.ingestion);
     await verifyTotals(ledgers, ledger, database);
+    await verifyRollups(ledgers, ledger, database, client.ingestion);
     console.log(
       `round ${String(round).padStart(2)}  killed ${withDatabase ? "server and database" : "server             "}` +
         `  acknowledged ${String(counted.acknowledged).padStart(6)}  unknown ${String(counted.unknown).padStart(5)}` +

@@ -2,6 +2,7 @@ import { fromBinary } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
 import type { Client } from "pg";
 import { EventSchema } from "../../sdk/src/gen/pulsewire/ingestion/v1/event_pb.js";
+import { assertRecounted, untilProcessed } from "../helpers/recount.ts";
 import { type IngestionClient, send } from "./callers.ts";
 import type { Ledger } from "./ledger.ts";
 
@@ -96,4 +97,38 @@ export async function verifyTotals(
   current.expect(found?.ids === sent, `${found?.ids} event ids are stored, ${sent} were sent`);
   current.expect(found?.keys === sent, `${found?.keys} keys are stored, ${sent} were sent`);
   current.expect(found?.single === 0, `${found?.single} events without a key or keys without an event`);
+}
+
+const processMs = 60_000;
+const hourMs = 3_600_000;
+
+/** Waits until workers have done their part: every event that is stored is in the rollups once, and counted once. */
+export async function verifyRollups(
+  ledgers: readonly Ledger[],
+  current: Ledger,
+  database: Client,
+  ingestion: IngestionClient,
+): Promise<void> {
+  const { rows } = await database.query<{ id: string }>("select id from tenants where slug = 'demo'");
+  const tenantId = rows[0]?.id ?? "";
+  const endMs = (Math.floor(Date.now() / 60_000) + 2) * 60_000;
+  const range = { startMs: endMs - hourMs, endMs };
+  try {
+    await untilProcessed(ingestion, processMs);
+    for (const filter of [{}, { userId: "user-a" }]) {
+      await assertRecounted(ingestion, database, tenantId, {
+        ...range,
+        eventType: current.eventType,
+        ...filter,
+      });
+    }
+    const { totalIngested, deadLetters } = await ingestion.getIngestStats({});
+    const sent = ledgers.reduce((sum, ledger) => sum + ledger.events.size, 0);
+    current.expect(Number(totalIngested) === sent, `${totalIngested} events were counted, ${sent} were sent`);
+    current.expect(deadLetters === 0n, `${deadLetters} events were given up`);
+  } catch (error) {
+    current.violations.push(
+      `${current.eventType} in the rollups: ${(error as Error).message.split("\n")[0]}`,
+    );
+  }
 }

@@ -14,7 +14,7 @@ const idleMs = 1_000;
 const buildIdleMs = 5_000;
 
 /** Processes events: see README.md. */
-export const startEventWorker: StartWorker = ({ db, bus, config, logger }) => {
+export const startEventWorker: StartWorker = ({ db, bus, config, logger, processedEvents }) => {
   const processing = {
     db,
     worker: `${hostname()} ${randomUUID()}`,
@@ -31,7 +31,7 @@ export const startEventWorker: StartWorker = ({ db, bus, config, logger }) => {
       const claim = await claimBatches(db, processing.worker, tenant);
       if (!claim) return "idle";
       tenant = claim.tenantId;
-      await processClaim(processing, claim);
+      processedEvents.inc(await processClaim(processing, claim));
       return "more";
     },
   });
