@@ -12,6 +12,7 @@ import {
   Comparison,
 } from "../server/src/gen/pulsewire/metrics/v1/alert_pb.js";
 import { MetricsService } from "../server/src/gen/pulsewire/metrics/v1/metrics_service_pb.js";
+import { removeOldAlerts } from "../server/src/metrics/alerts/retention.ts";
 import { assertFails } from "./helpers/errors.ts";
 import { grpcSession, serve, startTestServer, type TestServer } from "./helpers/server.ts";
 
@@ -503,6 +504,29 @@ describe("watching", () => {
       watch(cursor, () => true),
       Code.InvalidArgument,
       "INVALID_CURSOR",
+    );
+  });
+
+  test("ends with CURSOR_EXPIRED where what follows was removed for its age", async () => {
+    const storeId = await createStore("Old");
+    const { cursor } = await watch("", () => true, storeId);
+    const ruleId = await createRule({ name: "old", metricName: "old", storeId, condition: above(5) });
+    await send(storeId, "old", 9);
+    await untilState(ruleId, AlertState.FIRING);
+    await send(storeId, "old", 1);
+    const { id } = await untilState(ruleId, AlertState.RESOLVED);
+    await removeOldAlerts(server.context.db, 1);
+    assert.ok((await metrics.getAlert({ alertId: id })).alert);
+    await server.database.superuser.query(
+      "update alerts set resolved_at = now() - interval '2 days' where id = $1",
+      [id],
+    );
+    await removeOldAlerts(server.context.db, 1);
+    await assertFails(metrics.getAlert({ alertId: id }), Code.NotFound, "NOT_FOUND");
+    await assertFails(
+      watch(cursor, () => false, storeId),
+      Code.OutOfRange,
+      "CURSOR_EXPIRED",
     );
   });
 

@@ -84,6 +84,7 @@ export const settingNames = [
   "PULSEWIRE_MAX_QUEUED_BYTES",
   "PULSEWIRE_MAX_QUEUED_ROWS",
   "PULSEWIRE_SAMPLE_RETENTION_DAYS",
+  "PULSEWIRE_ALERT_RETENTION_DAYS",
   "PULSEWIRE_EVENT_ATTEMPTS",
   "PULSEWIRE_EVENT_RETENTION_DAYS",
   "PULSEWIRE_ROLLUP_RETENTION_DAYS",
@@ -401,6 +402,8 @@ export interface Limits {
   readonly sampleRetentionDays: number;
   /** After how long the samples of a tenant are compacted though they are few, milliseconds. Default 15 minutes. */
   readonly sampleCompactionAgeMs: number;
+  /** How long alerts are kept after they were resolved, days; 0: for ever. Default 400. */
+  readonly alertRetentionDays: number;
   /** Alert rules of a tenant. */
   readonly maxAlertRules: number;
   /** Silences of a tenant that are not over. */
@@ -577,6 +580,7 @@ export function envToConfig(env: Settings): Config {
       seriesCacheSize: 500_000,
       sampleCompactionAgeMs: integer(env, "PULSEWIRE_SAMPLE_COMPACTION_AGE", 900, 1, 86_400) * 1_000,
       sampleRetentionDays: integer(env, "PULSEWIRE_SAMPLE_RETENTION_DAYS", 400, 0, 36_500),
+      alertRetentionDays: integer(env, "PULSEWIRE_ALERT_RETENTION_DAYS", 400, 0, 36_500),
       maxAlertRules: 10_000,
       maxSilences: 10_000,
       maxBacktestSeries: 1_000,

@@ -34,7 +34,9 @@ export interface TestPlatform extends AsyncDisposable {
 /** Starts it. `settings` are those of both servers. */
 export async function startPlatform(settings: Settings = {}): Promise<TestPlatform> {
   await using undo = new AsyncDisposableStack();
-  const base = undo.use(await startTestServer({ PULSEWIRE_AUTH_RATE_LIMIT: "0", ...settings }));
+  // The tenants that a platform admin is named in are made where none is.
+  const { PULSEWIRE_PLATFORM_ADMINS: _, ...common } = settings;
+  const base = undo.use(await startTestServer({ PULSEWIRE_AUTH_RATE_LIMIT: "0", ...common }));
   const { email, password, slug } = base.tenant;
   const named = {
     PULSEWIRE_AUTH_RATE_LIMIT: "0",

@@ -4,6 +4,7 @@ import { startFunctions } from "../functions/worker/worker.ts";
 import { startForgettingKeys } from "../ingestion/forget-keys.ts";
 import { startEventWorker } from "../ingestion/processing/worker.ts";
 import { startEventRetention } from "../ingestion/retention.ts";
+import { startAlertRetention } from "../metrics/alerts/retention.ts";
 import { startAlertEvaluation } from "../metrics/alerts/worker.ts";
 import { startCompactor } from "../metrics/storage/compactor.ts";
 import { startUsageFolding } from "../metrics/usage/fold.ts";
@@ -26,6 +27,7 @@ const starts: readonly StartWorker[] = [
   startCompactor,
   startEventWorker,
   startAlertEvaluation,
+  startAlertRetention,
   startForgettingKeys,
   startEventRetention,
   startFunctions,
