@@ -139,6 +139,9 @@ describe("progress from SQS", () => {
     assert.ok(reasons.some((reason) => /no report in JSON/.test(reason)));
     assert.ok(reasons.some((reason) => /may not report on krn:other:client:1/.test(reason)));
     assert.equal(worker.context.progressIntake.list()[0]?.setAside, 2);
+    const metrics = await worker.context.prometheus.registry.metrics();
+    assert.match(metrics, /pulsewire_progress_intake_messages_total\{connector="sqs",result="set_aside"\} 2/);
+    assert.match(metrics, /pulsewire_progress_intake_messages_total\{connector="sqs",result="counted"\} 3/);
   });
 
   test("without a dead-letter queue poison is kept in a table", async () => {

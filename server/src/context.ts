@@ -256,7 +256,7 @@ export async function createContext(
     eventTails,
     analytics: new Analytics(db, analyticsCacheBytes),
     analyticsAnswers,
-    progressIntake: createIntakeMonitor(),
+    progressIntake: createIntakeMonitor(prometheus.registry),
     prometheus,
     deliveryAttempts,
     processedEvents,

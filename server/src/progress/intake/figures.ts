@@ -1,3 +1,5 @@
+import { Counter, Gauge, type Registry } from "prom-client";
+
 /** What a connector has done since it began. */
 export interface IntakeFigures {
   readonly connector: "kafka" | "sqs";
@@ -23,8 +25,51 @@ export interface IntakeMonitor {
   list(): readonly Readonly<IntakeFigures>[];
 }
 
-export function createIntakeMonitor(): IntakeMonitor {
+/** What became of messages, by the word of the label `result`. */
+const results = {
+  received: "received",
+  counted: "counted",
+  duplicate: "duplicates",
+  set_aside: "setAside",
+  retry: "retries",
+} as const;
+
+/** Registers the figures with Prometheus, too. */
+export function createIntakeMonitor(registry: Registry): IntakeMonitor {
   const all: IntakeFigures[] = [];
+  new Counter({
+    name: "pulsewire_progress_intake_messages_total",
+    help: "Messages of progress that this process took from Kafka and SQS, by what became of them",
+    labelNames: ["connector", "result"],
+    registers: [registry],
+    collect() {
+      this.reset();
+      for (const figures of all) {
+        const { connector } = figures;
+        for (const [result, name] of Object.entries(results)) this.inc({ connector, result }, figures[name]);
+      }
+    },
+  });
+  new Counter({
+    name: "pulsewire_progress_intake_errors_total",
+    help: "Failures of the connection to the broker or queue, and of committing what was done",
+    labelNames: ["connector"],
+    registers: [registry],
+    collect() {
+      this.reset();
+      for (const { connector, errors } of all) this.inc({ connector }, errors);
+    },
+  });
+  new Gauge({
+    name: "pulsewire_progress_intake_lag",
+    help: "Messages of progress that wait in Kafka or SQS",
+    labelNames: ["connector"],
+    registers: [registry],
+    collect() {
+      this.reset();
+      for (const { connector, lag } of all) if (lag !== undefined) this.set({ connector }, lag);
+    },
+  });
   return {
     open(connector) {
       const figures: IntakeFigures = {

@@ -232,7 +232,7 @@ export declare const ProgressSchema: GenMessage<Progress>;
 
 /**
  * Reports progress on one file: what is to be added, not what it comes to. Messages of Kafka and SQS are this message
- * in ProtoJSON.
+ * in ProtoJSON, with an e-mail; one without an update id is recognised by where it lies in the topic, or by its id in the queue.
  *
  * @generated from message pulsewire.progress.v1.ReportProgressRequest
  */
@@ -740,7 +740,7 @@ export declare type WatchProgressResponse = Message<"pulsewire.progress.v1.Watch
   deltas: ProgressDelta[];
 
   /**
-   * Where to go on after this message.
+   * Where to go on after this message. Empty until the snapshot is complete: whoever is cut off before begins anew.
    *
    * @generated from field: string cursor = 4;
    */
