@@ -105,7 +105,7 @@ export function createServer(context: Context): Server {
     interceptors,
     prepare,
     decoders: new Map<DescMethod, Decoder>([
-      ...ingestionDecoders(context.events.reader),
+      ...ingestionDecoders(context.events),
       [MetricsService.method.writeSamples, readWireRequest],
     ]),
     encoders: ingestionEncoders,

@@ -46,7 +46,7 @@ try {
   };
   const copyRate = async () => {
     const { events, seconds } = await load.run(copy);
-    await database.query("drop table bench_events");
+    await database.query("drop table public.bench_events");
     return events / seconds;
   };
   const pending = async () => {

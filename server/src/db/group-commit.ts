@@ -9,6 +9,7 @@
  *
  * A flush that fails because of its data is split into its submissions, so that one bad row harms its own call only.
  */
+import type { ConnectError } from "@connectrpc/connect";
 import { ErrorReason } from "../gen/pulsewire/common/v1/error_reason_pb.js";
 import { failure } from "../rpc/errors.ts";
 import { classifyDatabaseError } from "./sqlstate.ts";
@@ -64,8 +65,8 @@ const leastShare = 0.5;
 const patienceMs = 2_000;
 /** The bounds of the time after which refused callers come back. */
 const retryMs = { least: 100, most: 10_000, unknown: 1_000 };
-/** How much the latest flush counts in the rate. */
-const rateWeight = 0.2;
+/** How much less each flush counts in the rate than the one after it. */
+const fading = 0.9;
 
 export class GroupCommit<Row, Result> {
   readonly #options: GroupCommitOptions<Row, Result>;
@@ -75,8 +76,9 @@ export class GroupCommit<Row, Result> {
   #queuedRows = 0;
   #queuedBytes = 0;
   #flushes = 0;
-  /** Rows a millisecond, lately. */
-  #rate = 0;
+  /** Rows that were lately written and the milliseconds that it took, the older the less. */
+  #written = 0;
+  #writingMs = 0;
   #lastFlushAt = 0;
 
   constructor(options: GroupCommitOptions<Row, Result>) {
@@ -88,7 +90,7 @@ export class GroupCommit<Row, Result> {
     const { weigh } = this.#options;
     const { priority = maxPriority, bytes = 0 } = urgency;
     const weight = weigh ? rows.reduce((sum, row) => sum + weigh(row), 0) : rows.length;
-    if (weight > this.room(priority) || !this.#hasBytes(bytes, priority)) throw this.#overloaded();
+    if (weight > this.room(priority) || !this.#hasBytes(bytes, priority)) throw this.overloaded();
     return new Promise((resolve, reject) => {
       const since = performance.now();
       this.#lanes[priority]?.push({ tenantId, rows, weight, bytes, since, results: [], resolve, reject });
@@ -105,11 +107,14 @@ export class GroupCommit<Row, Result> {
     return Math.floor(this.#options.maxQueuedRows * shareOf(priority)) - this.#queuedRows;
   }
 
-  /** After how long there may be room again, milliseconds; not the same for all, so that they do not come back at once. */
+  /**
+   * After how long there may be room again, milliseconds: some time before all that waits now will have been written, so that
+   * there is always something to write, and not the same for all, so that they do not come back at once.
+   */
   retryAfterMs(): number {
-    const waitMs = this.#rate > 0 ? this.#queuedRows / this.#rate : retryMs.unknown;
-    const spread = 0.75 + Math.random() / 2;
-    return Math.round(Math.min(retryMs.most, Math.max(retryMs.least, waitMs)) * spread);
+    const waitMs = this.#written > 0 ? (this.#queuedRows * this.#writingMs) / this.#written : retryMs.unknown;
+    const part = 0.25 + 0.75 * Math.random();
+    return Math.round(Math.min(retryMs.most, Math.max(retryMs.least, waitMs * part)));
   }
 
   #hasBytes(bytes: number, priority: number): boolean {
@@ -117,7 +122,8 @@ export class GroupCommit<Row, Result> {
     return this.#queuedBytes === 0 || this.#queuedBytes + bytes <= maxQueuedBytes * shareOf(priority);
   }
 
-  #overloaded() {
+  /** The refusal of who finds no room. */
+  overloaded(): ConnectError {
     return failure(
       ErrorReason.OVERLOADED,
       "the server has more to write than it can hold; send again later",
@@ -127,6 +133,8 @@ export class GroupCommit<Row, Result> {
 
   #start(): void {
     while (this.#mayFlush()) {
+      // The rate is that of writing: a time in which nothing was to be written does not count.
+      if (this.#flushes === 0) this.#lastFlushAt = performance.now();
       this.#flushes++;
       // One turn of the event loop later, so that calls that are just being read join this flush.
       setImmediate(() => {
@@ -191,9 +199,8 @@ export class GroupCommit<Row, Result> {
     const elapsed = now - this.#lastFlushAt;
     this.#lastFlushAt = now;
     const rows = submissions.reduce((sum, { weight }) => sum + weight, 0);
-    if (rows === 0 || elapsed <= 0) return;
-    const rate = rows / elapsed;
-    this.#rate = this.#rate === 0 ? rate : this.#rate + rateWeight * (rate - this.#rate);
+    this.#written = fading * this.#written + rows;
+    this.#writingMs = fading * this.#writingMs + elapsed;
   }
 }
 

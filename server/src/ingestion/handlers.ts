@@ -17,7 +17,7 @@ import { deadLetterHandlers } from "./processing/handlers.ts";
 import { eventQuery } from "./reading/event-query.ts";
 import { readingHandlers } from "./reading/handlers.ts";
 import { storedEvents } from "./reading/stored-events.ts";
-import { ScannedEvent, ScannedEvents } from "./request-scan.ts";
+import { ScannedEvent, ScannedEvents, UnreadEvents } from "./request-scan.ts";
 import * as store from "./store.ts";
 import { streamEvents } from "./stream-events.ts";
 
@@ -63,6 +63,7 @@ export function ingestionHandlers(context: Context): Partial<ServiceImpl<typeof 
 
     async ingestEvents(request, context) {
       const { tenantId } = callerOf(context);
+      if (request instanceof UnreadEvents) throw events.overloaded();
       const { sentAt, allowPartial } = request;
       const scanned = request instanceof ScannedEvents ? request.rows : undefined;
       requireBatchSize((scanned ?? request.events).length);

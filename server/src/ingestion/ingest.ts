@@ -1,4 +1,5 @@
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
+import type { ConnectError } from "@connectrpc/connect";
 import type { Kysely } from "kysely";
 import type { Pool } from "pg";
 import type { Config } from "../config.ts";
@@ -20,6 +21,9 @@ const maxRowsPerFlush = 2_000;
 const maxFlushes = 2;
 const minRowsBeside = 500;
 
+const maxPriority = 10;
+/** With room for fewer rows than this, batches are refused unread. */
+const fullBelowRows = 100;
 const retryReason = "the server has more to write than it can hold; send this event again later";
 
 /** What a call sends. */
@@ -38,6 +42,10 @@ export interface EventIngest {
   readonly reader: EventReader;
   /** Whether much is waiting to be written. */
   isUnderPressure(): boolean;
+  /** Whether a batch of usual size would be refused, however urgent: then it need not even be read. */
+  isFull(): boolean;
+  /** The refusal for a batch that was not read. */
+  overloaded(): ConnectError;
   /**
    * Commits the events and tells, after the commit, what became of each, in their `status`. Throws INVALID_FIELD where one
    * is broken and `allowPartial` is not set; OVERLOADED, TENANT_LIMIT.
@@ -82,6 +90,8 @@ export function createEventIngest(
   return {
     reader: createEventReader(limits.maxEventBytes),
     isUnderPressure: () => commits.room(1) < maxRowsPerFlush,
+    isFull: () => commits.room(maxPriority) < fullBelowRows,
+    overloaded: () => commits.overloaded(),
     async ingest(tenantId, { rows, sentAt, allowPartial, path }) {
       const receivedAt = new Date();
       const skewMs = clockSkewMs(sentAt, receivedAt);

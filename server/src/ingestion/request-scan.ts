@@ -48,6 +48,17 @@ export class ScannedEvents implements IngestEventsRequest {
   }
 }
 
+/** A batch that came while there was no room for any; it has not been read, for that would take the time of others. */
+export class UnreadEvents implements IngestEventsRequest {
+  readonly $typeName = IngestEventsRequestSchema.typeName;
+  readonly events: Event[] = [];
+  readonly allowPartial = false;
+
+  constructor() {
+    markValidated(this);
+  }
+}
+
 function eventOf({ bytes, event: { start, end } }: EventRow): Event {
   return fromBinary(EventSchema, bytes.subarray(start, end));
 }

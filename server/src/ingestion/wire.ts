@@ -3,17 +3,24 @@ import type { DescMethod } from "@bufbuild/protobuf";
 import { IngestionService } from "../gen/pulsewire/ingestion/v1/ingestion_service_pb.js";
 import type { Decoder, Encoder } from "../listener/lean/method.ts";
 import { EncodedAnswer } from "./answer.ts";
-import type { EventReader } from "./read-event.ts";
-import { requestDecoders } from "./request-scan.ts";
+import type { EventIngest } from "./ingest.ts";
+import { requestDecoders, UnreadEvents } from "./request-scan.ts";
+
+/** What is no larger is read in no time. */
+const smallBytes = 16_384;
 
 const { ingestEvent, ingestEvents } = IngestionService.method;
 
 /** Reads events where they lie. */
-export function ingestionDecoders(reader: EventReader): ReadonlyMap<DescMethod, Decoder> {
-  const decoders = requestDecoders(reader);
+export function ingestionDecoders(events: EventIngest): ReadonlyMap<DescMethod, Decoder> {
+  const decoders = requestDecoders(events.reader);
   return new Map<DescMethod, Decoder>([
     [ingestEvent, decoders.ingestEvent],
-    [ingestEvents, decoders.ingestEvents],
+    [
+      ingestEvents,
+      (bytes) =>
+        bytes.length > smallBytes && events.isFull() ? new UnreadEvents() : decoders.ingestEvents(bytes),
+    ],
   ]);
 }
 
