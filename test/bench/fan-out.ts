@@ -6,7 +6,7 @@
 import { parseArgs } from "node:util";
 import { startLoadProcess } from "./load-process.ts";
 import { connectProfiler, printSummary, profilableOptions, summarize } from "./profile.ts";
-import { type BenchResult, printResult, show, spreadOf } from "./report.ts";
+import { type BenchResult, type Comparison, printResult, show, spreadOf } from "./report.ts";
 import { type RpcServer, startRpcServer } from "./rpc-process.ts";
 import type { WatchOptions } from "./watch-calls.ts";
 
@@ -42,6 +42,7 @@ export async function fanOutBench(options: FanOutOptions): Promise<BenchResult> 
   const { seconds, rounds, watchers: sizes = [1_000, 5_000], profile } = options;
   const rows: string[][] = [];
   const figures: Record<string, unknown> = {};
+  const comparisons: Comparison[] = [];
   for (const watchers of sizes) {
     const measured = new Map<string, Measured[]>(contenders.map(({ title }) => [title, []]));
     for (let round = 0; round < rounds; round++) {
@@ -53,6 +54,21 @@ export async function fanOutBench(options: FanOutOptions): Promise<BenchResult> 
     const medians = (title: string, key: keyof Measured) =>
       spreadOf((measured.get(title) ?? []).map((each) => each[key]));
     const base = contenders[0]?.title ?? "";
+    for (const ours of contenders.filter(({ server }) => server === "ours")) {
+      for (const peer of contenders.filter(({ server }) => server !== "ours")) {
+        if (peer.protocol !== "sse" && peer.protocol !== ours.protocol) continue;
+        const compare = (what: string, key: keyof Measured) =>
+          comparisons.push({
+            what: `${watchers} watchers, ${ours.protocol}: ${what}`,
+            peer: peer.server,
+            ours: medians(ours.title, key),
+            theirs: medians(peer.title, key),
+          });
+        compare("messages/s", "perSecond");
+        compare("messages/CPU s", "perCpuSecond");
+        compare("bytes each", "bytesEach");
+      }
+    }
     for (const { title } of contenders) {
       const rate = medians(title, "perSecond");
       const cpuRate = medians(title, "perCpuSecond");
@@ -75,6 +91,7 @@ export async function fanOutBench(options: FanOutOptions): Promise<BenchResult> 
     columns: ["", "messages/s", "spread", "messages/CPU s", "÷ SSE", "kB a watcher", "÷ SSE"],
     rows,
     figures,
+    comparisons,
   };
 }
 
@@ -113,7 +130,7 @@ async function measure(
   return {
     perSecond: round.events / seconds,
     perCpuSecond: round.events / cpu,
-    bytesEach: (full.rss - empty.rss) / watchers,
+    bytesEach: (full.used - empty.used) / watchers,
   };
 }
 

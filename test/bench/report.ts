@@ -10,6 +10,17 @@ export interface BenchResult {
   /** Lines below the table. */
   readonly notes?: readonly string[];
   readonly figures: unknown;
+  /** What stands in the one table of all benches. */
+  readonly comparisons?: readonly Comparison[];
+}
+
+/** Ours against one other, from the same run. */
+export interface Comparison {
+  /** What was done, such as `unary gRPC, calls/s`. */
+  readonly what: string;
+  readonly peer: string;
+  readonly ours: Spread;
+  readonly theirs: Spread;
 }
 
 /** A middle and the range around it. */
@@ -53,6 +64,28 @@ export function printResult({ title, columns, rows, notes = [] }: BenchResult): 
   for (const note of notes) console.log(note);
 }
 
+/** All comparisons of all benches in one table; the ratio is of medians, ours to theirs. */
+export function printComparisons(results: readonly BenchResult[]): void {
+  const all = results.flatMap(({ comparisons = [] }) => comparisons);
+  if (all.length === 0) return;
+  const range = ({ min, max }: Spread) => `${show(min)}–${show(max)}`;
+  printResult({
+    name: "comparisons",
+    title: "Ours and others, side by side in the same run",
+    columns: ["", "peer", "ours", "spread", "peer's", "spread", "ratio"],
+    rows: all.map(({ what, peer, ours, theirs }) => [
+      what,
+      peer,
+      show(ours.median),
+      range(ours),
+      show(theirs.median),
+      range(theirs),
+      (ours.median / theirs.median).toFixed(2),
+    ]),
+    figures: undefined,
+  });
+}
+
 /** Writes results as JSON, with the machine they belong to. */
 export function writeReport(file: string, results: readonly BenchResult[]): void {
   const report = {
@@ -63,7 +96,12 @@ export function writeReport(file: string, results: readonly BenchResult[]): void
       node: process.version,
       load: os.loadavg(),
     },
-    benches: results.map(({ name, title, figures }) => ({ name, title, figures })),
+    benches: results.map(({ name, title, figures, comparisons = [] }) => ({
+      name,
+      title,
+      figures,
+      comparisons: comparisons.map((each) => ({ ...each, ratio: each.ours.median / each.theirs.median })),
+    })),
   };
   writeFileSync(file, `${JSON.stringify(report, null, 2)}\n`);
 }

@@ -9,7 +9,7 @@ import { statOf } from "../faults/processes.ts";
 import type { LoadCommand } from "./load.ts";
 import { startLoadProcess } from "./load-process.ts";
 import { connectProfiler, printSummary, profilableOptions, summarize } from "./profile.ts";
-import { type BenchResult, printResult, show, spreadOf } from "./report.ts";
+import { type BenchResult, type Comparison, printResult, show, spreadOf } from "./report.ts";
 import { type RpcServer, startRpcServer } from "./rpc-process.ts";
 
 export interface RpcBenchOptions {
@@ -39,6 +39,7 @@ export async function rpcBench({ seconds, rounds, profile }: RpcBenchOptions): P
   await using load = startLoadProcess();
   const rows: string[][] = [];
   const figures: Record<string, unknown> = {};
+  const comparisons: Comparison[] = [];
   for (const { title, load: kind, servers } of contests) {
     await using started = new AsyncDisposableStack();
     const running = new Map<string, RpcServer>();
@@ -65,6 +66,11 @@ export async function rpcBench({ seconds, rounds, profile }: RpcBenchOptions): P
     for (const [name, results] of measured) {
       const rate = spreadOf(results.map(({ perSecond }) => perSecond));
       const cpuRate = spreadOf(results.map(({ perCpuSecond }) => perCpuSecond));
+      if (name !== "ours") {
+        comparisons.push({ what: `unary ${title}, calls/s`, peer: name, ours: base, theirs: rate });
+        const what = `unary ${title}, calls/CPU s`;
+        comparisons.push({ what, peer: name, ours: baseCpu, theirs: cpuRate });
+      }
       figures[`${title}: ${name}`] = { rate, cpuRate, ours: base.median / rate.median };
       rows.push([
         `${title}: ${name}`,
@@ -82,6 +88,7 @@ export async function rpcBench({ seconds, rounds, profile }: RpcBenchOptions): P
     columns: ["", "calls/s", "spread", "calls/CPU s", "ours ÷ it", "by CPU"],
     rows,
     figures,
+    comparisons,
   };
 }
 

@@ -3,11 +3,13 @@ import { existsSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { analyticsBench } from "./analytics.ts";
 import { authBench } from "./auth.ts";
+import { fanOutBench } from "./fan-out.ts";
 import { functionsBench } from "./functions.ts";
 import { ingestBench } from "./ingest.ts";
 import { metricsBench } from "./metrics.ts";
 import { progressBench } from "./progress.ts";
-import { printResult, writeReport } from "./report.ts";
+import { printComparisons, printResult, writeReport } from "./report.ts";
+import { rpcBench } from "./rpc.ts";
 import { sustainedBench } from "./sustained.ts";
 
 const { values } = parseArgs({
@@ -24,6 +26,8 @@ const figures = async ({ rounds }: { rounds: number }) =>
   analyticsBench({ events: [100_000, 500_000], calls: 20 * rounds });
 const sustained = async ({ seconds }: { seconds: number }) => sustainedBench({ seconds: 4 * seconds });
 for (const bench of [
+  rpcBench,
+  fanOutBench,
   ingestBench,
   sustained,
   figures,
@@ -36,4 +40,5 @@ for (const bench of [
   printResult(result);
   results.push(result);
 }
+printComparisons(results);
 writeReport(values.json, results);
