@@ -171,7 +171,7 @@ function normalize(body: JsonValue | undefined): unknown {
     )
     .replace(/evp_[\w-]+/g, "<key>")
     .replace(/issuer-\d+-[0-9a-f]+/g, "<issuer>")
-    .replace(/-invoke-\d+/g, "-invoke-<time>")
+    .replace(/-invoke-\d+(-\d+)?/g, "-invoke-<time>")
     .replace(/("pending"|"total"|"duration"|"latency"):"[\d.]+s"/g, '$1:"<made>"')
     .replace(/"lastUsedAddress":"[^"]*"|"lastUsedAt":"[^"]*",?/g, (found) =>
       found.includes("At") ? "" : '"lastUsedAddress":""',

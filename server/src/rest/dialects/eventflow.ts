@@ -1,5 +1,7 @@
 import { STATUS_CODES } from "node:http";
 import type { JsonObject, JsonValue } from "@bufbuild/protobuf";
+import type { ConnectError } from "@connectrpc/connect";
+import { BadRequestSchema, ErrorInfoSchema } from "../../gen/google/rpc/error_details_pb.js";
 import { FunctionStatusSchema } from "../../gen/pulsewire/functions/v1/function_pb.js";
 import { type Dialect, plainAnswer, type RestRequest } from "../dialect.ts";
 import { HttpError } from "../http-error.ts";
@@ -97,7 +99,7 @@ export const eventflow: Dialect = {
   answer: plainAnswer,
   failure(error) {
     const status = error instanceof HttpError ? error.status : httpStatusOf(error);
-    const message = error instanceof HttpError ? error.message : error.rawMessage;
+    const message = error instanceof HttpError ? error.message : messageOf(error);
     return {
       status,
       contentType: "application/json",
@@ -106,6 +108,18 @@ export const eventflow: Dialect = {
     };
   },
 };
+
+/** EventFlow's own sentences, where its document has one. */
+function messageOf(error: ConnectError): string {
+  const info = error.findDetails(ErrorInfoSchema)[0];
+  if (info?.reason === "NOT_FOUND") return `${info.metadata.resource} '${info.metadata.id}' not found`;
+  if (info?.reason === "MISSING_CREDENTIALS") return "missing authorization header";
+  const missing = error
+    .findDetails(BadRequestSchema)
+    .flatMap(({ fieldViolations }) => fieldViolations)
+    .find(({ reason }) => reason === "string.min_len" || reason === "required");
+  return missing ? `${missing.field} is required` : error.rawMessage;
+}
 
 /** What EventFlow promises is always there; what it does not know, only where it says something. */
 function functionOf(found: JsonObject): JsonObject {
