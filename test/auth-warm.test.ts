@@ -17,7 +17,9 @@ const useIntervalMs = 1_000;
 async function serveSeen(server: TestServer, settings: Record<string, string>) {
   await using undo = new AsyncDisposableStack();
   const relay = undo.use(await startQueryRelay(settingsFor(server.database).DATABASE_URL ?? ""));
-  const seen = undo.use(await serve(server.database, { ...settings, DATABASE_URL: relay.url }));
+  const seen = undo.use(
+    await serve(server.database, { ...settings, DATABASE_URL: relay.url, PULSEWIRE_ROLE: "api" }),
+  );
   const session = undo.use(grpcSession(seen.url));
   const open = undo.move();
   return {
@@ -57,7 +59,7 @@ describe("once warm", () => {
   let credentials: Record<string, string>[];
 
   before(async () => {
-    server = await startTestServer();
+    server = await startTestServer({ PULSEWIRE_ROLE: "api" });
     // The last use of keys is written after the tests.
     seen = await serveSeen(server, { PULSEWIRE_API_KEY_USE_INTERVAL: "60" });
     credentials = [
@@ -148,7 +150,7 @@ describe("once warm", () => {
 });
 
 test("the last uses of keys are written once in an interval, however many calls there are", async () => {
-  await using server = await startTestServer();
+  await using server = await startTestServer({ PULSEWIRE_ROLE: "api" });
   await using seen = await serveSeen(server, {
     PULSEWIRE_API_KEY_USE_INTERVAL: String(useIntervalMs / 1_000),
   });

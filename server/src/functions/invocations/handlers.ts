@@ -9,6 +9,7 @@ import { withTenant } from "../../db/tenant.ts";
 import { ErrorReason } from "../../gen/pulsewire/common/v1/error_reason_pb.js";
 import type { FunctionsService } from "../../gen/pulsewire/functions/v1/functions_service_pb.js";
 import { InvocationPhase } from "../../gen/pulsewire/functions/v1/invocation_pb.js";
+import { countUsage } from "../../metrics/usage/count.ts";
 import { allowedUrl, OutboundForbidden } from "../../net/allowed.ts";
 import { enterAudit } from "../../rpc/audit.ts";
 import { callerOf } from "../../rpc/caller.ts";
@@ -85,6 +86,7 @@ export function invocationHandlers(context: Context): Partial<ServiceImpl<typeof
           image: template.image,
         };
         await emitWebhookEvent(trx, tenantId, "function.invoked", invocationEventData(details));
+        await countUsage(trx, tenantId, { invocations: 1 });
         await enterAudit(trx, tenantId, call, { resourceId: id });
         return details;
       });
