@@ -25,6 +25,7 @@ const calmPerSecond = (0.8 * callsPerMinute) / 60;
 const noisyPerSecond = (20 * callsPerMinute) / 60;
 /** Series of a batch, of 50 samples each. */
 const seriesOfCall = 4;
+const bodiesOfTenant = 50;
 const noisyConnections = 8;
 const resourceExhausted = 8;
 
@@ -49,13 +50,12 @@ export async function noisyNeighbourBench({
     const [calm, noisy] = [await makeTenant(server.url, "calm"), await makeTenant(server.url, "noisy")];
     const own = await openSessions(server.url, 1);
     const others = await openSessions(server.url, noisyConnections);
-    let number = 0;
     const measured = { alone: [] as Sent[], beside: [] as Sent[] };
     let loud: Sent[] = [];
     for (let round = 0; round < 2 * rounds; round++) {
       const noise = round % 2 === 1;
-      const running = [send(own, calm, calmPerSecond, seconds, () => number++)];
-      if (noise) running.push(send(others, noisy, noisyPerSecond, seconds, () => number++));
+      const running = [send(own, calm, calmPerSecond, seconds)];
+      if (noise) running.push(send(others, noisy, noisyPerSecond, seconds));
       const [ofCalm, ofNoisy] = await Promise.all(running);
       measured[noise ? "beside" : "alone"].push(ofCalm as Sent);
       if (ofNoisy) loud = [...loud, ofNoisy];
@@ -108,18 +108,18 @@ async function send(
   { apiKey, storeId }: Tenant,
   perSecond: number,
   seconds: number,
-  nextNumber: () => number,
 ): Promise<Sent> {
   const { writeSamples } = MetricsService.method;
   const headers = { ...grpcHeaders(`/${MetricsService.typeName}/${writeSamples.name}`), "x-api-key": apiKey };
   const startMs = Date.now() - 86_400_000;
+  // Made beforehand, so that making them keeps no answer waiting.
+  const bodies = Array.from({ length: bodiesOfTenant }, (_, round) =>
+    asPulsewire(batchOf("gateway", 0, round, startMs).slice(0, seriesOfCall), storeId),
+  );
   const times: number[] = [];
   let refused = 0;
   const call = async () => {
-    const body = asPulsewire(
-      batchOf("gateway", 0, nextNumber() % 1_000, startMs).slice(0, seriesOfCall),
-      storeId,
-    );
+    const body = bodies[times.length % bodies.length] as Buffer;
     const session = sessions[times.length % sessions.length] as ClientHttp2Session;
     const started = performance.now();
     // A connection with too many calls at once is told so by HTTP/2.
