@@ -45,6 +45,8 @@ import type { ListenerTls } from "./listener/port.ts";
 import { createMailer, type Mailer, type MailTransport } from "./mail/mailer.ts";
 import { createSmtpTransport } from "./mail/smtp.ts";
 import { createActivity } from "./metrics/activity.ts";
+import { createStoreNames } from "./metrics/standards/store-names.ts";
+import type { IncomingParts } from "./metrics/standards/write-incoming.ts";
 import { createUsage, type Usage } from "./metrics/usage/usage.ts";
 import { createSampleWriter, type SampleWriter } from "./metrics/write.ts";
 import { type CallMetrics, createCallMetrics } from "./ops/call-metrics.ts";
@@ -98,6 +100,8 @@ export interface Context {
   /** Analytics as they were answered lately. */
   readonly analyticsAnswers: AnalyticsAnswers;
   readonly samples: SampleWriter;
+  /** Writes samples that come in the forms of open standards. */
+  readonly incoming: IncomingParts;
   /** Counts reports of progress, whichever way they come. */
   readonly progressReports: ProgressReports;
   /** Everybody who watches progress. */
@@ -219,6 +223,7 @@ export async function createContext(
   registerFunctionMetrics(prometheus.registry, db);
   const deliveryAttempts = registerDeliveryMetrics(prometheus.registry, db);
   const processedEvents = registerProcessingMetrics(prometheus.registry, db);
+  const samples = createSampleWriter(db, config.limits, activity, usage, tenantSettings);
   let publicCaller: Caller | undefined;
   const context = {
     config,
@@ -249,7 +254,8 @@ export async function createContext(
         external,
       ),
     },
-    samples: createSampleWriter(db, config.limits, activity, usage, tenantSettings),
+    samples,
+    incoming: { samples, storeNames: createStoreNames(db, config), limits: config.limits },
     progressReports: createProgressReports(db, config, progressFeeds.tell),
     progressFeeds,
     events: createEventIngest(db, pool, config.limits, usage, createEventNews(bus, logger)),

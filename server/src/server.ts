@@ -14,6 +14,7 @@ import { createRpcHandler } from "./listener/handler.ts";
 import type { Decoder } from "./listener/lean/method.ts";
 import type { Peer } from "./listener/lean/path.ts";
 import { createListener, type ListenerAddress } from "./listener/port.ts";
+import { createStandards } from "./metrics/standards/http.ts";
 import { countCallsInterceptor } from "./metrics/usage/usage.ts";
 import { readWireRequest } from "./metrics/wire-samples.ts";
 import { callMetricsInterceptor, countedByRestKey } from "./ops/call-metrics.ts";
@@ -96,6 +97,7 @@ export function createServer(context: Context): Server {
     logger,
     observe: callMetrics.observe,
   });
+  const answerStandards = createStandards(context, calls);
   const answerDocs = createDocs(() => openApiDocument(contractServices, accessTable(contractServices)));
   const { handler, lean } = createRpcHandler({
     routes(router) {
@@ -118,6 +120,7 @@ export function createServer(context: Context): Server {
         health.answerHealth(req, res) ||
         prometheus.answerMetrics(req, res) ||
         answerJwks(req, res) ||
+        (answers && answerStandards(req, res)) ||
         answerRest(req, res) ||
         answerDocs(req, res)
       )

@@ -67,6 +67,19 @@ export function getStore(
     .executeTakeFirst();
 }
 
+export function findStoreByName(
+  trx: TenantTransaction,
+  tenantId: string,
+  name: string,
+): Promise<Pick<StoreRow, "id"> | undefined> {
+  return trx
+    .selectFrom("stores")
+    .select("id")
+    .where("tenant_id", "=", tenantId)
+    .where("name", "=", name)
+    .executeTakeFirst();
+}
+
 /** Which stores. Empty values do not narrow. */
 export interface StoreQuery {
   readonly nameContains: string;

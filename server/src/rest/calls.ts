@@ -5,6 +5,7 @@ import type {
   DescMethodUnary,
   DescService,
   Message,
+  MessageInitShape,
   MessageShape,
 } from "@bufbuild/protobuf";
 import {
@@ -12,6 +13,7 @@ import {
   ConnectError,
   createContextKey,
   createServiceImplSpec,
+  type HandlerContext,
   type Interceptor,
   type MethodImplSpec,
   type ServiceImpl,
@@ -41,6 +43,11 @@ export interface StreamAnswer {
 export interface Calls {
   /** Begins a call of a method for a request. `abort` is to be called when it is over or the client has gone. */
   begin(method: DescMethod, req: HttpRequest): RestCall;
+  /**
+   * A way to begin calls of a unary method that another handler answers, for requests that the method's message cannot hold:
+   * who may call, how often, and what is logged is the same.
+   */
+  answeredBy(method: DescMethodUnary, handler: Handler): (req: HttpRequest) => RestCall;
   unary(call: RestCall, request: AnyMessage): Promise<CallAnswer>;
   stream(call: RestCall, request: AnyMessage): Promise<StreamAnswer>;
   /**
@@ -49,6 +56,12 @@ export interface Calls {
    */
   reject(call: RestCall, error: unknown): Promise<never>;
 }
+
+/** Answers calls of a unary method. */
+export type Handler = (
+  request: AnyMessage,
+  context: HandlerContext,
+) => Promise<MessageInitShape<DescMessage>> | MessageInitShape<DescMessage>;
 
 /** A place where services are registered, as the routers of the wires are. */
 export interface CallRegistry extends Calls {
@@ -99,17 +112,22 @@ export function createCalls({ interceptors, prepare }: CallsOptions): CallRegist
   const rejecting = new Map<DescMethod, LeanMethod>();
   const prepared = (spec: MethodImplSpec) => leanMethod(spec, { interceptors, jsonOptions: {} });
 
+  const withHandler = (method: DescMethodUnary, impl: Handler): LeanMethod =>
+    prepared({ kind: "unary", method, impl: impl as never }) as LeanMethod;
+
+  const begin = (method: LeanMethod, req: HttpRequest): RestCall => {
+    const call = new RestCall(method, req);
+    prepare(call.values, req as Peer);
+    return call;
+  };
+
   /** The method with a handler that only throws: what stands before it decides whether the caller hears why. */
   function rejectingMethod(method: DescMethod): LeanMethod {
     let found = rejecting.get(method);
     if (!found) {
-      found = prepared({
-        kind: "unary",
-        method: method as DescMethodUnary,
-        impl: (_, context) => {
-          throw context.values.get(unreadableKey);
-        },
-      }) as LeanMethod;
+      found = withHandler(method as DescMethodUnary, (_, context) => {
+        throw context.values.get(unreadableKey);
+      });
       rejecting.set(method, found);
     }
     return found;
@@ -127,9 +145,11 @@ export function createCalls({ interceptors, prepare }: CallsOptions): CallRegist
     begin(method, req) {
       const found = methods.get(method);
       if (!found) throw new Error(`${method.parent.typeName}.${method.name} is not registered`);
-      const call = new RestCall(found, req);
-      prepare(call.values, req as Peer);
-      return call;
+      return begin(found, req);
+    },
+    answeredBy(method, handler) {
+      const answered = withHandler(method, handler);
+      return (req) => begin(answered, req);
     },
     async unary(call, request) {
       call.message = request;

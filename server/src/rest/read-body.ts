@@ -37,7 +37,13 @@ function assertJson(contentType: string | undefined): void {
   });
 }
 
-async function readBytes(req: HttpRequest, maxBytes: number): Promise<Buffer> {
+/** The body as it comes, or decompressed as its `content-encoding` says. Throws as `readJsonBody` does. */
+export async function readBody(req: HttpRequest, maxBytes: number): Promise<Buffer> {
+  return await decompress(await readBytes(req, maxBytes), req.headers["content-encoding"], maxBytes);
+}
+
+/** The bytes of the body, compressed or not. Throws MESSAGE_TOO_LARGE. */
+export async function readBytes(req: HttpRequest, maxBytes: number): Promise<Buffer> {
   const tooLarge = () =>
     failure(
       ErrorReason.MESSAGE_TOO_LARGE,

@@ -11,7 +11,7 @@ const tenantHeader = "x-pulsewire-tenant";
 
 /**
  * Finds out who calls, from `x-api-key` or `authorization: Bearer` (a token, or an API key where a tool offers nothing
- * else). Wrong credentials are refused even on public methods: they are a mistake that should not go unnoticed.
+ * else; or `Basic` with an API key as the password, whoever the user). Wrong credentials are refused even on public methods: they are a mistake that should not go unnoticed.
  */
 export function authenticateInterceptor(credentials: Credentials): Interceptor {
   const fromApiKey = (secret: string, values: ContextValues) =>
@@ -22,7 +22,7 @@ export function authenticateInterceptor(credentials: Credentials): Interceptor {
     if (apiKey !== null) {
       req.contextValues.set(callerKey, await fromApiKey(apiKey.trim(), req.contextValues));
     } else if (authorization !== null) {
-      const bearer = /^bearer +(\S+)$/i.exec(authorization.trim())?.[1];
+      const bearer = /^bearer +(\S+)$/i.exec(authorization.trim())?.[1] ?? keyInBasic(authorization);
       if (bearer === undefined) {
         throw failure(ErrorReason.INVALID_TOKEN, "the header 'authorization' must read 'Bearer' and a token");
       }
@@ -33,6 +33,13 @@ export function authenticateInterceptor(credentials: Credentials): Interceptor {
     }
     return next(req);
   };
+}
+
+/** The API key that is the password of basic authentication. */
+function keyInBasic(authorization: string): string | undefined {
+  const encoded = /^basic +([A-Za-z0-9+/=]+)$/i.exec(authorization.trim())?.[1];
+  const password = encoded && /:(.*)$/s.exec(Buffer.from(encoded, "base64").toString("utf8"))?.[1];
+  return password?.startsWith("evp_") ? password : undefined;
 }
 
 /** The header wins; without it, the KRN of a client names its tenant (Pebbles), in calls that are not streams. */
