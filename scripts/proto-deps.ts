@@ -2,10 +2,11 @@
  * Lays out the third-party schemas that ours import, so that buf finds them without a registry.
  *
  * They are dependencies, not sources: `google/*` comes from the npm package google-proto-files, the gRPC health
- * and reflection services from grpc-health-check and @grpc/reflection, and `buf/validate/validate.proto` is
+ * and reflection services from grpc-health-check and @grpc/reflection, `opentelemetry/*` from the last release of its gRPC exporter
+ * that held it (as otlp-protos), and `buf/validate/validate.proto` is
  * printed from the descriptor inside @bufbuild/protovalidate. The folder is git-ignored and made anew each time.
  */
-import { cpSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import type { DescFile } from "@bufbuild/protobuf";
@@ -44,8 +45,38 @@ export function layOutProtoDeps(): void {
     const path = `grpc/reflection/${version}/reflection.proto`;
     put(join(reflectionDir, "build/proto", path), path);
   }
+  layOutOtlp();
   mkdirSync(join(protoDepsDir, "buf/validate"), { recursive: true });
   writeFileSync(join(protoDepsDir, "buf/validate/validate.proto"), printProto2(file_buf_validate_validate));
+}
+
+/** What OTLP 1.x has added since to the messages that we use, by https://opentelemetry.io/docs/specs/otlp/ and the published schema. */
+const otlpSince: Readonly<Record<string, readonly [old: string, since: string][]>> = {
+  "logs/v1/logs.proto": [["message LogRecord {", "message LogRecord {\n  string event_name = 12;"]],
+  "collector/logs/v1/logs_service.proto": partialSuccess("Logs", "rejected_log_records"),
+  "collector/metrics/v1/metrics_service.proto": partialSuccess("Metrics", "rejected_data_points"),
+};
+
+function partialSuccess(signal: string, rejected: string): [string, string][] {
+  const name = `Export${signal}PartialSuccess`;
+  const message = `message ${name} { int64 ${rejected} = 1; string error_message = 2; }`;
+  const response = `message Export${signal}ServiceResponse {`;
+  return [[response, `${message}\n${response}\n  ${name} partial_success = 1;`]];
+}
+
+function layOutOtlp(): void {
+  const from = join(dirname(require.resolve("otlp-protos/package.json")), "build/protos/opentelemetry/proto");
+  const unchanged = ["common/v1/common.proto", "resource/v1/resource.proto", "metrics/v1/metrics.proto"];
+  for (const path of [...unchanged, ...Object.keys(otlpSince)]) {
+    let text = readFileSync(join(from, path), "utf8");
+    for (const [old, since] of otlpSince[path] ?? []) {
+      if (!text.includes(old)) throw new Error(`${path} has no '${old}'`);
+      text = text.replace(old, since);
+    }
+    const to = join(protoDepsDir, "opentelemetry/proto", path);
+    mkdirSync(dirname(to), { recursive: true });
+    writeFileSync(to, text);
+  }
 }
 
 /** Prints a proto2 file without comments and custom options: enough to compile files that import it. */

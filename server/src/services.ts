@@ -8,6 +8,8 @@ import { logHandlers } from "./functions/logs/handlers.ts";
 import { Health } from "./gen/grpc/health/v1/health_pb.js";
 import { ServerReflection as ServerReflectionV1 } from "./gen/grpc/reflection/v1/reflection_pb.js";
 import { ServerReflection as ServerReflectionV1Alpha } from "./gen/grpc/reflection/v1alpha/reflection_pb.js";
+import { LogsService as OtlpLogsService } from "./gen/opentelemetry/proto/collector/logs/v1/logs_service_pb.js";
+import { MetricsService as OtlpMetricsService } from "./gen/opentelemetry/proto/collector/metrics/v1/metrics_service_pb.js";
 import { AuthService } from "./gen/pulsewire/auth/v1/auth_service_pb.js";
 import { FunctionsService } from "./gen/pulsewire/functions/v1/functions_service_pb.js";
 import { IngestionService } from "./gen/pulsewire/ingestion/v1/ingestion_service_pb.js";
@@ -16,6 +18,7 @@ import { ProgressService } from "./gen/pulsewire/progress/v1/progress_service_pb
 import { WebhooksService } from "./gen/pulsewire/webhooks/v1/webhooks_service_pb.js";
 import { ingestionHandlers } from "./ingestion/handlers.ts";
 import { metricsHandlers } from "./metrics/handlers.ts";
+import { otlpLogsHandlers, otlpMetricsHandlers } from "./metrics/standards/otlp.ts";
 import { reflectionRoutes } from "./ops/reflection.ts";
 import { progressHandlers } from "./progress/handlers.ts";
 import type { CallRegistry } from "./rest/calls.ts";
@@ -35,6 +38,8 @@ export const contractServices = [
 /** All services of the port, the standard ones included. */
 export const allServices: readonly DescService[] = [
   ...contractServices,
+  OtlpMetricsService,
+  OtlpLogsService,
   Health,
   ServerReflectionV1,
   ServerReflectionV1Alpha,
@@ -59,6 +64,10 @@ export function registerServices(router: ConnectRouter, calls: CallRegistry, con
   });
   serve(ProgressService, progressHandlers(context));
   serve(WebhooksService, webhooksHandlers(context));
+  for (const registry of [router, calls]) {
+    registry.service(OtlpMetricsService, otlpMetricsHandlers(context));
+    registry.service(OtlpLogsService, otlpLogsHandlers(context));
+  }
   context.health.routes(router);
-  reflectionRoutes(router, [...contractServices, Health]);
+  reflectionRoutes(router, [...contractServices, OtlpMetricsService, OtlpLogsService, Health]);
 }

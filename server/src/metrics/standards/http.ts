@@ -1,6 +1,8 @@
 /** The paths of open standards, beside those of REST: each is a call of a method of ours or of the standard's own. */
 import { Code, ConnectError } from "@connectrpc/connect";
 import type { Context } from "../../context.ts";
+import { LogsService } from "../../gen/opentelemetry/proto/collector/logs/v1/logs_service_pb.js";
+import { MetricsService } from "../../gen/opentelemetry/proto/collector/metrics/v1/metrics_service_pb.js";
 import { ErrorReason } from "../../gen/pulsewire/common/v1/error_reason_pb.js";
 import { shutdownError } from "../../listener/draining.ts";
 import type { HttpRequest, HttpResponse } from "../../listener/http.ts";
@@ -8,6 +10,7 @@ import type { CallRegistry, RestCall } from "../../rest/calls.ts";
 import { HttpError, type RestError } from "../../rest/http-error.ts";
 import { httpStatusOf } from "../../rest/http-status.ts";
 import { failure, toCallerError } from "../../rpc/errors.ts";
+import { otlpPath } from "./otlp-http.ts";
 import { remoteWrite } from "./remote-write.ts";
 
 /** What is sent back. */
@@ -33,7 +36,13 @@ export function createStandards(
   calls: CallRegistry,
 ): (req: HttpRequest, res: HttpResponse) => boolean {
   const { logger, shutdown, callMetrics } = context;
-  const paths = new Map([remoteWrite(context, calls)].map((each) => [each.path, each]));
+  const { maxMessageBytes } = context.config.limits;
+  const standards = [
+    remoteWrite(context, calls),
+    otlpPath("/v1/metrics", MetricsService.method.export, calls, maxMessageBytes),
+    otlpPath("/v1/logs", LogsService.method.export, calls, maxMessageBytes),
+  ];
+  const paths = new Map(standards.map((each) => [each.path, each]));
 
   async function answer(standard: StandardPath, req: HttpRequest, res: HttpResponse): Promise<void> {
     const call = standard.begin(req);
