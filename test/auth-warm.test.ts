@@ -18,7 +18,13 @@ async function serveSeen(server: TestServer, settings: Record<string, string>) {
   await using undo = new AsyncDisposableStack();
   const relay = undo.use(await startQueryRelay(settingsFor(server.database).DATABASE_URL ?? ""));
   const seen = undo.use(
-    await serve(server.database, { ...settings, DATABASE_URL: relay.url, PULSEWIRE_ROLE: "api" }),
+    await serve(server.database, {
+      ...settings,
+      DATABASE_URL: relay.url,
+      PULSEWIRE_ROLE: "api",
+      // Usage is written after the tests.
+      PULSEWIRE_USAGE_INTERVAL: "60",
+    }),
   );
   const session = undo.use(grpcSession(seen.url));
   const open = undo.move();

@@ -49,6 +49,7 @@ export const settingNames = [
   "PULSEWIRE_PLATFORM_ADMINS",
   "PULSEWIRE_TENANT_LIMITS",
   "TENANT_LIMITS_CHECK_INTERVAL",
+  "PULSEWIRE_USAGE_INTERVAL",
   "PULSEWIRE_PRICES",
   "PULSEWIRE_ACCESS_TOKEN_TTL",
   "PULSEWIRE_REFRESH_TOKEN_TTL",
@@ -178,6 +179,8 @@ export interface Config {
   readonly usage: {
     /** How often a process reads what a tenant with limits used, beside what it hears of others, milliseconds. Default 1 hour. */
     readonly checkIntervalMs: number;
+    /** How often a process writes the calls, stores and series that it has noted, milliseconds. Default 1 s, at most a minute. */
+    readonly noteIntervalMs: number;
     /** What cost is reckoned by. Default: nothing costs anything. */
     readonly prices: Prices;
   };
@@ -477,6 +480,7 @@ export function envToConfig(env: Settings): Config {
     tenantLimits: tenantLimits(env.PULSEWIRE_TENANT_LIMITS),
     usage: {
       checkIntervalMs: integer(env, "TENANT_LIMITS_CHECK_INTERVAL", 3_600, 1, 86_400) * 1_000,
+      noteIntervalMs: integer(env, "PULSEWIRE_USAGE_INTERVAL", 1, 1, 60) * 1_000,
       prices: readPrices(env.PULSEWIRE_PRICES),
     },
     keyEncryptionKeys: env.PULSEWIRE_KEY_ENCRYPTION_KEY

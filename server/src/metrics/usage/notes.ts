@@ -27,12 +27,12 @@ interface Noted {
   readonly series: Set<string>;
 }
 
-const intervalMs = 1_000;
 /** Most stores and series that are remembered to have been noted today; beyond, they are noted once more in vain. */
 const maxRemembered = 500_000;
 const maxIdsPerStatement = 10_000;
 
-export function createUsageNotes(db: Kysely<Database>, logger: Logger): UsageNotes {
+/** Notes that are written every `intervalMs`. */
+export function createUsageNotes(db: Kysely<Database>, intervalMs: number, logger: Logger): UsageNotes {
   let noted = new Map<string, Noted>();
   const remembered = createRemembered();
   let flushing: Promise<void> | undefined;

@@ -20,7 +20,7 @@ export function createUsage(
   logger: Logger,
 ): Usage {
   const limits = createUsageLimits(db, bus, tenants, config.usage);
-  const notes = createUsageNotes(db, logger);
+  const notes = createUsageNotes(db, config.usage.noteIntervalMs, logger);
   return {
     ...notes,
     spend: limits.spend,
