@@ -14,7 +14,7 @@ import { createTenure, LeaseLost } from "../server/src/functions/worker/tenure.t
 import { FunctionStatus } from "../server/src/gen/pulsewire/functions/v1/function_pb.js";
 import { FunctionsService } from "../server/src/gen/pulsewire/functions/v1/functions_service_pb.js";
 import { InvocationPhase } from "../server/src/gen/pulsewire/functions/v1/invocation_pb.js";
-import { LogStream } from "../server/src/gen/pulsewire/functions/v1/log_pb.js";
+import { type LogLine, LogStream } from "../server/src/gen/pulsewire/functions/v1/log_pb.js";
 import { takeLease } from "../server/src/jobs/lease.ts";
 import { createTestDatabase } from "./helpers/database.ts";
 import { assertFails } from "./helpers/errors.ts";
@@ -386,11 +386,13 @@ describe("with local processes", () => {
     assert.deepEqual(stderr, ["err 4", "err 5"]);
     let cursor = "";
     const middle = await until("the third line", async () => {
+      // The lines may come in several messages; the last one's cursor is behind them all.
+      const lines: LogLine[] = [];
       for await (const message of fns.streamLogs({ name: "speaker", tail: -1 })) {
         cursor = message.cursor;
-        return message.lines[4];
+        lines.push(...message.lines);
       }
-      return undefined;
+      return lines[4];
     });
     assert.deepEqual(await linesOf(fns, { name: "speaker", cursor }), []);
     const since = middle.time as NonNullable<typeof middle.time>;
