@@ -1,0 +1,414 @@
+import {
+  closeSync,
+  fdatasync,
+  fdatasyncSync,
+  fsyncSync,
+  ftruncateSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  readSync,
+  rmSync,
+  statSync,
+  writeSync,
+} from "node:fs";
+import { appendAcks } from "./acks.ts";
+import { headerBytes, scan, writeRecord } from "./record.ts";
+import { newSegment, openSegment, type Segment, seal } from "./segment.ts";
+
+/** When what is written is forced onto the disk; see SpoolOptions. */
+export type SyncPolicy = "always" | "interval" | "none";
+
+/** What a lane needs to know, and whom it tells. */
+export interface LaneOptions {
+  directory: string;
+  /** First part of the names of its files. */
+  name: string;
+  segmentBytes: number;
+  maxAgeMs: number;
+  sync: SyncPolicy;
+  /** Called before a segment is begun, to make room. */
+  beforeSegment(): void;
+  /** Records that were never read are lost. Their sequences are about this one. */
+  onLost(count: number, reason: LossReason, sequence: number): void;
+  /** A record could not be written, and no copy of it is held. */
+  onUnwritten(sequence: number, payload: Uint8Array): void;
+  /** The file system refused something. */
+  onError(error: Error): void;
+  /** Bytes of a segment that hold no whole record. */
+  onBroken(segment: Segment, offset: number, bytes: Uint8Array): void;
+}
+
+/** Why records were lost: too many, too old, broken on the disk, or their file is missing. */
+export type LossReason = "spool_full" | "spool_expired" | "spool_damaged" | "spool_missing";
+
+/** Where a record is kept; in no segment where it could not be written. */
+export interface Ticket {
+  readonly sequence: number;
+  segment: Segment | undefined;
+}
+
+/** A record read back. */
+export interface LaneRecord {
+  ticket: Ticket;
+  payload: Uint8Array;
+}
+
+/** Records that one write takes at most: what a killed process can lose. */
+const maxBuffered = 128;
+const bufferBytes = 64 * 1024;
+const readBytes = 256 * 1024;
+/** After a write that failed nothing is written for this long. */
+const failurePauseMs = 1_000;
+
+/** A log of records in order: appended at one end, read at the other, settled in any order. */
+export class Lane {
+  readonly #options: LaneOptions;
+  readonly #segments: Segment[] = [];
+  readonly #withAcks = new Set<Segment>();
+  readonly #buffer = Buffer.allocUnsafeSlow(bufferBytes);
+  #buffered: { ticket: Ticket; payload: Uint8Array; held: boolean }[] = [];
+  #used = 0;
+  #active: { segment: Segment; fd: number } | undefined;
+  #dirty = false;
+  #failingUntil = 0;
+  #scheduled: NodeJS.Immediate | undefined;
+  #unread = 0;
+  #persisted = 0;
+  #readBytes = readBytes;
+
+  /** Opens what is there. */
+  constructor(options: LaneOptions) {
+    this.#options = options;
+    for (const name of readdirSync(options.directory).sort()) {
+      try {
+        const segment = openSegment(options.directory, options.name, name);
+        if (segment) this.#adopt(segment);
+      } catch (error) {
+        options.onError(error as Error);
+      }
+    }
+  }
+
+  #adopt(segment: Segment): void {
+    if (segment.records === 0 && segment.size > 0)
+      this.#options.onBroken(segment, 0, readFileSync(segment.path));
+    this.#segments.push(segment);
+    this.#unread += segment.unread;
+    this.#persisted += segment.remaining;
+    this.#removeIfDone(segment);
+  }
+
+  /** Records of which no copy is in memory. */
+  get unread(): number {
+    return this.#unread;
+  }
+
+  /** Records that are written and not settled. */
+  get persisted(): number {
+    return this.#persisted;
+  }
+
+  /** The highest sequence in it, 0 where it is empty. */
+  get last(): number {
+    return this.#segments.reduce((last, segment) => Math.max(last, segment.last), 0);
+  }
+
+  /** Bytes on the disk. */
+  get size(): number {
+    return this.#segments.reduce((sum, { size }) => sum + size, 0);
+  }
+
+  /** Segments on the disk. */
+  get segments(): number {
+    return this.#segments.length;
+  }
+
+  /**
+   * Takes a record; it is written within this turn of the event loop, or with the 128th.
+   *
+   * @param held the caller keeps a copy: it is not to be read. Only while nothing is unread
+   * @returns `undefined` while the disk takes nothing
+   */
+  append(sequence: number, payload: Uint8Array, held: boolean): Ticket | undefined {
+    if (performance.now() < this.#failingUntil) return undefined;
+    const bytes = headerBytes + payload.length;
+    if (this.#used + bytes > bufferBytes) this.write();
+    const segment = this.#segmentFor(sequence, bytes);
+    if (!segment) return undefined;
+    const ticket: Ticket = { sequence, segment };
+    const record = { sequence, timeMs: Date.now(), payload };
+    this.#buffered.push({ ticket, payload, held });
+    if (!held) {
+      if (segment.unread === 0) segment.readOffset = segment.size + this.#used;
+      segment.unread++;
+      this.#unread++;
+    }
+    if (bytes > bufferBytes) {
+      const buffer = Buffer.allocUnsafe(bytes);
+      writeRecord(buffer, 0, segment.salt, record);
+      this.#write(buffer);
+    } else {
+      this.#used = writeRecord(this.#buffer, this.#used, segment.salt, record);
+      if (this.#buffered.length >= maxBuffered) this.write();
+      else this.#schedule();
+    }
+    return ticket;
+  }
+
+  /** Writes what is buffered, and who is settled. */
+  write(): void {
+    if (this.#buffered.length > 0) this.#write(this.#buffer.subarray(0, this.#used));
+    for (const segment of this.#withAcks) this.#writeAcks(segment);
+    this.#withAcks.clear();
+  }
+
+  /** The oldest unread records, some hundred kilobytes of them; empty where none is left. */
+  read(): LaneRecord[] {
+    this.write();
+    for (let segment = this.#nextUnread(); segment; segment = this.#nextUnread()) {
+      const records = this.#readFrom(segment);
+      if (records.length > 0) return records;
+    }
+    return [];
+  }
+
+  /** The record is done with, and never read again. */
+  settle(ticket: Ticket): void {
+    if (this.#buffered.length > 0) this.write();
+    const { sequence, segment } = ticket;
+    if (!segment || segment.gone) return;
+    segment.remaining--;
+    this.#persisted--;
+    segment.newAcks.push(sequence - segment.first);
+    this.#withAcks.add(segment);
+    if (segment.sealed && segment.remaining === 0) this.#removeIfDone(segment);
+    else this.#schedule();
+  }
+
+  /** Removes the oldest segment, whatever is in it. */
+  dropOldest(reason: LossReason): void {
+    this.write();
+    const [segment] = this.#segments;
+    if (!segment) return;
+    if (segment === this.#active?.segment) this.#endSegment();
+    this.#lose(segment, segment.unread, reason);
+    this.#persisted -= segment.remaining;
+    segment.remaining = 0;
+    this.#removeIfDone(segment);
+  }
+
+  /** Removes segments that hold nothing younger than the age limit. */
+  dropExpired(): void {
+    for (const segment of this.#segments.slice()) {
+      if (segment !== this.#segments[0] || segment === this.#active?.segment) return;
+      const written = statSync(segment.path, { throwIfNoEntry: false })?.mtimeMs;
+      if (written === undefined || Date.now() - written <= this.#options.maxAgeMs) return;
+      this.dropOldest("spool_expired");
+    }
+  }
+
+  /** Forces onto the disk what is written, without waiting for it. */
+  sync(): void {
+    if (!this.#active || !this.#dirty) return;
+    this.#dirty = false;
+    fdatasync(this.#active.fd, (error) => {
+      // Its file may have been closed meanwhile, and was synced then.
+      if (error && error.code !== "EBADF") this.#options.onError(error);
+    });
+  }
+
+  /** Writes and syncs everything. */
+  close(): void {
+    clearImmediate(this.#scheduled);
+    this.write();
+    this.#endSegment();
+  }
+
+  #schedule(): void {
+    this.#scheduled ??= setImmediate(() => {
+      this.#scheduled = undefined;
+      this.write();
+    });
+  }
+
+  #segmentFor(sequence: number, bytes: number): Segment | undefined {
+    const { segmentBytes, directory, name, sync } = this.#options;
+    const active = this.#active?.segment;
+    const used = (active?.size ?? 0) + this.#used;
+    if (active && (used === 0 || used + bytes <= segmentBytes)) return active;
+    this.write();
+    this.#endSegment();
+    this.#options.beforeSegment();
+    try {
+      const segment = newSegment(directory, name, sequence);
+      this.#active = { segment, fd: openSync(segment.path, "ax") };
+      this.#segments.push(segment);
+      if (sync !== "none") syncDirectory(directory);
+      return segment;
+    } catch (error) {
+      this.#fail(error);
+      return undefined;
+    }
+  }
+
+  #write(bytes: Buffer): void {
+    const records = this.#buffered;
+    this.#buffered = [];
+    this.#used = 0;
+    if (!this.#active) return;
+    const { segment, fd } = this.#active;
+    try {
+      for (let offset = 0; offset < bytes.length; ) {
+        offset += writeSync(fd, bytes, offset, bytes.length - offset, segment.size + offset);
+      }
+      if (this.#options.sync === "always") fdatasyncSync(fd);
+    } catch (error) {
+      this.#undo(records, segment, fd, error);
+      return;
+    }
+    this.#dirty = true;
+    segment.size += bytes.length;
+    segment.records += records.length;
+    segment.remaining += records.length;
+    segment.last = records.at(-1)?.ticket.sequence ?? segment.last;
+    this.#persisted += records.length;
+  }
+
+  #undo(
+    records: { ticket: Ticket; payload: Uint8Array; held: boolean }[],
+    segment: Segment,
+    fd: number,
+    error: unknown,
+  ) {
+    this.#fail(error);
+    try {
+      ftruncateSync(fd, segment.size);
+    } catch (truncating) {
+      // What is left of the write is skipped when the segment is read.
+      this.#options.onError(truncating as Error);
+    }
+    this.#endSegment();
+    for (const { ticket, payload, held } of records) {
+      ticket.segment = undefined;
+      if (held) continue;
+      segment.unread--;
+      this.#unread--;
+      this.#options.onUnwritten(ticket.sequence, payload);
+    }
+  }
+
+  #fail(error: unknown): void {
+    this.#failingUntil = performance.now() + failurePauseMs;
+    this.#options.onError(error as Error);
+  }
+
+  #endSegment(): void {
+    if (!this.#active) return;
+    const { segment, fd } = this.#active;
+    this.#active = undefined;
+    try {
+      if (this.#options.sync !== "none" && segment.size > 0) fdatasyncSync(fd);
+      closeSync(fd);
+      seal(segment);
+    } catch (error) {
+      segment.sealed = true;
+      this.#options.onError(error as Error);
+    }
+    this.#removeIfDone(segment);
+  }
+
+  #nextUnread(): Segment | undefined {
+    return this.#unread > 0 ? this.#segments.find(({ unread }) => unread > 0) : undefined;
+  }
+
+  #readFrom(segment: Segment): LaneRecord[] {
+    const chunk = this.#readChunk(segment);
+    if (!chunk) {
+      this.#lose(segment, segment.unread, "spool_missing");
+      this.#removeIfDone(segment);
+      return [];
+    }
+    const end = chunk.length < this.#readBytes || segment.readOffset + chunk.length >= segment.size;
+    const { records, broken, consumed } = scan(chunk, segment.salt, end);
+    for (const [from, to] of broken) {
+      this.#options.onBroken(segment, segment.readOffset + from, chunk.subarray(from, to));
+    }
+    segment.readOffset += consumed;
+    this.#readBytes = consumed === 0 ? this.#readBytes * 2 : readBytes;
+    const oldest = Date.now() - this.#options.maxAgeMs;
+    const found: LaneRecord[] = [];
+    for (const { sequence, timeMs, payload } of records) {
+      if (segment.unread === 0 || segment.acked.has(sequence - segment.first)) continue;
+      if (timeMs < oldest) {
+        this.#lose(segment, 1, "spool_expired", sequence);
+        continue;
+      }
+      segment.unread--;
+      this.#unread--;
+      found.push({ ticket: { sequence, segment }, payload });
+    }
+    if (end) this.#lose(segment, segment.unread, "spool_damaged");
+    if (segment.unread === 0) segment.acked.clear();
+    this.#removeIfDone(segment);
+    return found;
+  }
+
+  #readChunk(segment: Segment): Buffer | undefined {
+    try {
+      const fd = openSync(segment.path, "r");
+      try {
+        const length = Math.max(0, Math.min(this.#readBytes, segment.size - segment.readOffset));
+        const buffer = Buffer.allocUnsafeSlow(length);
+        return buffer.subarray(0, readSync(fd, buffer, 0, length, segment.readOffset));
+      } finally {
+        closeSync(fd);
+      }
+    } catch (error) {
+      this.#options.onError(error as Error);
+      return undefined;
+    }
+  }
+
+  #lose(segment: Segment, count: number, reason: LossReason, sequence = segment.first): void {
+    if (count === 0) return;
+    segment.unread -= count;
+    this.#unread -= count;
+    segment.remaining -= count;
+    this.#persisted -= count;
+    this.#options.onLost(count, reason, sequence);
+  }
+
+  #writeAcks(segment: Segment): void {
+    if (segment.gone || segment.newAcks.length === 0) return;
+    try {
+      appendAcks(segment.ackPath, segment.newAcks);
+    } catch (error) {
+      // These are sent once more after a restart.
+      this.#options.onError(error as Error);
+    }
+    segment.newAcks = [];
+  }
+
+  #removeIfDone(segment: Segment): void {
+    if (!segment.sealed || segment.remaining > 0 || segment.unread > 0 || segment.gone) return;
+    segment.gone = true;
+    this.#segments.splice(this.#segments.indexOf(segment), 1);
+    try {
+      rmSync(segment.path, { force: true });
+      rmSync(segment.ackPath, { force: true });
+    } catch (error) {
+      this.#options.onError(error as Error);
+    }
+  }
+}
+
+/** Without it a new file's name may be lost with the power, and the file with it. */
+function syncDirectory(directory: string): void {
+  const fd = openSync(directory, "r");
+  try {
+    fsyncSync(fd);
+  } finally {
+    closeSync(fd);
+  }
+}
