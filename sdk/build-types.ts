@@ -12,9 +12,9 @@ cpSync(join(sdk, "src/gen"), join(types, "gen"), {
   recursive: true,
   filter: (source) => !source.endsWith(".js"),
 });
-for (const file of globSync(join(types, "*.d.ts"))) {
+for (const file of globSync(join(types, "{,spool/}*.d.ts"))) {
   const text = readFileSync(file, "utf8");
-  writeFileSync(file, text.replaceAll(/(from "\.\/[\w-]+)\.ts"/g, '$1.js"'));
+  writeFileSync(file, text.replaceAll(/(from "\.{1,2}\/[\w/-]+)\.ts"/g, '$1.js"'));
 }
 const commonjs = join(sdk, "dist/types-cjs");
 cpSync(types, commonjs, { recursive: true });

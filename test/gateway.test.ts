@@ -2,141 +2,22 @@ import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { after, before, describe, type TestContext, test } from "node:test";
-import { Code, ConnectError, type ConnectRouter, type HandlerContext } from "@connectrpc/connect";
-import { ErrorInfoSchema, RetryInfoSchema } from "../sdk/src/gen/google/rpc/error_details_pb.js";
+import { Code } from "@connectrpc/connect";
 import {
   createClient,
   createGateway,
-  type Event,
   type GatewayOptions,
-  IngestionService,
   type ItemSettled,
   MetricKind,
-  MetricsService,
-  OutcomeStatus,
   type PulsewireError,
   type RetryNotice,
-  type SeriesSamples,
   Severity,
   sleep,
 } from "../sdk/src/index.ts";
 import { createGateway as createWebGateway } from "../sdk/src/web.ts";
-import { type ConnectServer, startConnectServer } from "./helpers/connect-server.ts";
 import { startProxy } from "./helpers/proxy.ts";
 import { startTestServer, type TestServer } from "./helpers/server.ts";
-
-/** What goes wrong with one call: before the work is done, or after it. */
-type Fault =
-  | "unavailable"
-  | "unavailable for 150 ms"
-  | "bad key"
-  | "hang"
-  | "lose answer"
-  | "retry odd items";
-
-/** A store of events and samples that fails as it is told. */
-class Sink {
-  server: ConnectServer | undefined;
-  readonly events = new Map<string, Event>();
-  readonly series: SeriesSamples[] = [];
-  readonly faults: Fault[] = [];
-  /** Items of each call. */
-  readonly calls: number[] = [];
-  #port = 0;
-
-  async start(options: { http1?: boolean } = {}): Promise<string> {
-    this.server = await startConnectServer({
-      routes: (router) => this.#routes(router),
-      port: this.#port,
-      ...options,
-    });
-    this.#port = this.server.port;
-    return this.server.url;
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.server?.stop();
-  }
-
-  #routes(router: ConnectRouter): void {
-    router.service(IngestionService, {
-      ingestEvents: async ({ events, allowPartial, sentAt }, context) => {
-        assert.ok(allowPartial && sentAt);
-        this.calls.push(events.length);
-        const fault = await this.#before(context);
-        const outcomes = events.map((event, index) => {
-          const id = event.eventId;
-          if (fault === "retry odd items" && index % 2 === 1) {
-            return { id, status: OutcomeStatus.RETRY, retryDelay: { nanos: 20_000_000 } };
-          }
-          if (event.eventType === "broken") {
-            return {
-              id,
-              status: OutcomeStatus.REJECTED,
-              field: "event_type",
-              code: "test",
-              message: "broken",
-            };
-          }
-          const known = this.events.get(id);
-          if (!known) this.events.set(id, event);
-          if (!known) return { id, status: OutcomeStatus.ACCEPTED };
-          const same = JSON.stringify(known.payload) === JSON.stringify(event.payload);
-          return { id, status: same ? OutcomeStatus.DUPLICATE : OutcomeStatus.CONFLICT };
-        });
-        await this.#after(fault, context);
-        return { outcomes };
-      },
-    });
-    router.service(MetricsService, {
-      writeSamples: async ({ series }, context) => {
-        this.calls.push(series.reduce((sum, { values }) => sum + values.length, 0));
-        const fault = await this.#before(context);
-        const failures = series.flatMap(({ name, values }, index) =>
-          name === "broken"
-            ? [
-                {
-                  index,
-                  sampleCount: values.length,
-                  outcome: { status: OutcomeStatus.REJECTED, code: "test" },
-                },
-              ]
-            : [],
-        );
-        this.series.push(...series.filter(({ name }) => name !== "broken"));
-        await this.#after(fault, context);
-        return { failures };
-      },
-    });
-  }
-
-  async #before({ signal }: HandlerContext): Promise<Fault | undefined> {
-    const fault = this.faults.shift();
-    if (fault === "hang") {
-      await new Promise((resolve) => signal.addEventListener("abort", resolve));
-      throw failure(Code.Canceled, "");
-    }
-    if (fault === "bad key") throw failure(Code.Unauthenticated, "INVALID_API_KEY");
-    if (fault === "unavailable") throw failure(Code.Unavailable, "DRAINING");
-    if (fault === "unavailable for 150 ms") throw failure(Code.Unavailable, "DRAINING", 150);
-    return fault;
-  }
-
-  async #after(fault: Fault | undefined, { signal }: HandlerContext): Promise<void> {
-    if (fault !== "lose answer") return;
-    this.server?.cut();
-    await new Promise((resolve) => signal.addEventListener("abort", resolve));
-  }
-}
-
-function failure(code: Code, reason: string, delayMs?: number): ConnectError {
-  return new ConnectError("fault", code, undefined, [
-    { desc: ErrorInfoSchema, value: { domain: "pulsewire", reason } },
-    ...(delayMs === undefined
-      ? []
-      : [{ desc: RetryInfoSchema, value: { retryDelay: { nanos: delayMs * 1e6 } } }]),
-  ]);
-}
+import { type Fault, Sink } from "./helpers/sink.ts";
 
 const retry = { initialDelayMs: 20, maxDelayMs: 100 };
 

@@ -6,7 +6,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, type TestContext, test } from "node:test";
 import fc from "fast-check";
-import { Lane, type LaneOptions, type LaneRecord } from "../sdk/src/spool/lane.ts";
+import { Lane, type LaneRecord } from "../sdk/src/spool/lane.ts";
+import type { LaneOptions } from "../sdk/src/spool/lane-options.ts";
 import { headerBytes } from "../sdk/src/spool/record.ts";
 import { Spool, type SpoolOptions } from "../sdk/src/spool/spool.ts";
 

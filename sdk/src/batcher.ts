@@ -1,4 +1,5 @@
 import { Code } from "@connectrpc/connect";
+import type { Backlog } from "./backlog.ts";
 import { type DeliveryCounts, noCounts } from "./counts.ts";
 import { GatewayClosedError, PulsewireError, toPulsewireError } from "./errors.ts";
 import { Flushes } from "./flushes.ts";
@@ -25,6 +26,10 @@ export interface BatcherOptions<T> extends QueueOptions {
   maxInFlight: number;
   /** How long to wait after a failure. */
   retry: RetryPolicy;
+  /** Where items are kept besides memory. */
+  backlog?: Backlog<T> | undefined;
+  /** What an item read back counts towards the limits in bytes; needed with a backlog. */
+  sizeOf?(item: T): number;
 }
 
 /** A call that failed and will be made again. */
@@ -48,6 +53,9 @@ export interface RetryNotice {
  * A batch leaves the queue when it is full, when its oldest item has waited `maxDelayMs`, or when a flush asks for
  * it. After a failure everything pauses, and until a batch has gone through, one at a time is sent: the first to
  * go is the probe that tells whether the server is back.
+ *
+ * With a backlog each item is written there first. Only some of the oldest are in memory, the others are read when
+ * there is room, and what is not settled at the end stays there.
  */
 export class Batcher<T> {
   readonly #options: BatcherOptions<T>;
@@ -56,7 +64,7 @@ export class Batcher<T> {
   readonly #inFlight = new Set<Promise<void>>();
   readonly #abort = new AbortController();
   readonly #counts = noCounts();
-  readonly #flushes = new Flushes(() => this.#queue.held);
+  readonly #flushes = new Flushes(() => this.#queue.held + (this.#options.backlog?.unread ?? 0));
   readonly #pause = new Pause(() => this.#pump());
   #failures = 0;
   #delayTimer: ReturnType<typeof setTimeout> | undefined;
@@ -64,15 +72,27 @@ export class Batcher<T> {
   #due = false;
   #pumpAsked = false;
   #closing: Promise<void> | undefined;
+  /** Items that close() left in the backlog. */
+  #left = 0;
 
   constructor(options: BatcherOptions<T>) {
     this.#options = options;
-    this.#queue = new Queue(options, () => this.#onTaken());
+    const { backlog } = options;
+    this.#queue = new Queue(options, () => this.#onTaken(), backlog?.last);
+    if (!backlog) return;
+    backlog.listen({
+      onLost: (count, reason, sequence) => this.#onLost(count, reason, sequence),
+      onUnwritten: (sequence, item) => this.#hold({ item, sequence }),
+    });
+    this.#counts.queued = backlog.unread;
+    if (backlog.unread > 0) this.#askToPump();
   }
 
   /** A copy of the counts. */
   get counts(): DeliveryCounts {
-    return { ...this.#counts, dropped: { ...this.#counts.dropped }, pending: this.#queue.held };
+    const { unread = 0, persisted = 0 } = this.#options.backlog ?? {};
+    const pending = this.#queue.held + this.#left + unread - persisted;
+    return { ...this.#counts, dropped: { ...this.#counts.dropped }, pending, persisted };
   }
 
   /**
@@ -85,6 +105,7 @@ export class Batcher<T> {
    */
   add(item: T, bytes: number): Promise<void> | undefined {
     if (this.#closing) throw new GatewayClosedError();
+    if (this.#keep(item, bytes)) return undefined;
     const result = this.#queue.add(item, bytes);
     if (result === "full") this.refuse(item, queueFull);
     return typeof result === "string" ? undefined : result;
@@ -129,7 +150,57 @@ export class Batcher<T> {
     await Promise.all(this.#inFlight);
     const parked = this.#parked.splice(0).flatMap(({ entries }) => entries);
     const queued = this.#queue.cut(Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY);
-    for (const entry of [...parked, ...queued]) this.#settle(entry, closed);
+    this.#leave([...parked, ...queued]);
+    this.#flushes.end();
+  }
+
+  /** What the backlog has stays there; the rest is dropped. */
+  #leave(entries: Entry<T>[]): void {
+    for (const entry of entries) {
+      if (!entry.place?.kept) {
+        this.#settle(entry, closed);
+        continue;
+      }
+      this.#queue.release(entry);
+      this.#left++;
+    }
+  }
+
+  /** Takes an item into the backlog, and into memory where it is next. False where the backlog cannot have it. */
+  #keep(item: T, bytes: number): boolean {
+    const { backlog } = this.#options;
+    if (!backlog) return false;
+    const { length, bytes: queuedBytes } = this.#queue;
+    const held = !backlog.hasUnread(item) && length < windowItems && queuedBytes < windowBytes;
+    const sequence = this.#queue.nextSequence();
+    const place = backlog.append(sequence, item, held);
+    if (!place) return false;
+    if (held) this.#queue.push({ item, bytes, sequence, place }, backlog.isUrgent(item));
+    this.#onTaken();
+    return true;
+  }
+
+  #hold(entry: Omit<Entry<T>, "bytes">): void {
+    const { backlog, sizeOf } = this.#options;
+    this.#queue.push({ ...entry, bytes: sizeOf?.(entry.item) ?? 0 }, backlog?.isUrgent(entry.item));
+  }
+
+  #onLost(count: number, reason: string, sequence: number): void {
+    this.#counts.dropped[reason] = (this.#counts.dropped[reason] ?? 0) + count;
+    for (let index = 0; index < count; index++) this.#flushes.settled(sequence);
+  }
+
+  /** Reads from the backlog until there is enough for all batches that may be under way. */
+  #refill(): void {
+    const { backlog, maxItems, maxBytes, maxInFlight } = this.#options;
+    while (backlog && backlog.unread > 0) {
+      if (this.#queue.length >= maxItems * maxInFlight || this.#queue.bytes >= maxBytes * maxInFlight) return;
+      const items = backlog.read();
+      if (items.length === 0) return;
+      for (const item of items) this.#hold(item);
+      // They have waited.
+      this.#due = true;
+    }
   }
 
   #onTaken(): void {
@@ -160,6 +231,7 @@ export class Batcher<T> {
   #pump(): void {
     while (!this.#pause.active && !this.#abort.signal.aborted) {
       if (this.#inFlight.size >= (this.#failures > 0 ? 1 : this.#options.maxInFlight)) return;
+      this.#refill();
       const batch = this.#parked.shift() ?? this.#nextBatch();
       if (!batch) return;
       const delivery = this.#deliver(batch).finally(() => {
@@ -213,17 +285,24 @@ export class Batcher<T> {
   #failed(batch: Batch<T>, error: PulsewireError): void {
     const { entries, attempts } = batch;
     if (this.#abort.signal.aborted) {
-      this.#settleAll(entries, closed);
+      this.#leave(entries);
     } else if (error.reason === "MESSAGE_TOO_LARGE" && entries.length > 1) {
       const half = Math.ceil(entries.length / 2);
       const [first, second] = [entries.slice(0, half), entries.slice(half)];
       this.#parked.unshift({ entries: first, attempts }, { entries: second, attempts });
-    } else if (shouldRetry(error, { idempotent: true })) {
+    } else if (shouldRetry(error, { idempotent: true }) || this.#canWaitFor(error)) {
       const delayMs = this.#park(batch, error.retryDelayMs);
       if (delayMs !== undefined) this.#options.onRetry?.({ error, failures: this.#failures, delayMs });
     } else {
       this.#settleAll(entries, droppedBy(error));
     }
+  }
+
+  /** A key can be made valid again. What is on disk can wait for that, what is in memory would only fill it. */
+  #canWaitFor({ code }: PulsewireError): boolean {
+    return (
+      this.#options.backlog !== undefined && (code === Code.Unauthenticated || code === Code.PermissionDenied)
+    );
   }
 
   /** Puts a batch aside and pauses; the wait in milliseconds, or `undefined` where the batch was given up. */
@@ -246,6 +325,7 @@ export class Batcher<T> {
   }
 
   #settle(entry: Entry<T>, outcome: FinalOutcome): void {
+    entry.place?.settle();
     this.#queue.release(entry);
     this.#count(entry.item, outcome);
     this.#flushes.settled(entry.sequence);
@@ -261,6 +341,10 @@ export class Batcher<T> {
     this.#options.onOutcome?.(item, outcome);
   }
 }
+
+/** With a backlog: what is not read back is kept in memory up to these; what comes more is read when it is its turn. */
+const windowItems = 5_000;
+const windowBytes = 4 * 1024 * 1024;
 
 const queueFull: FinalOutcome = { status: "dropped", code: "queue_full", message: "The queue was full." };
 const closed: FinalOutcome = { status: "dropped", code: "closed", message: "The gateway was closed." };

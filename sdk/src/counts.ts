@@ -1,6 +1,6 @@
 /** What became of events or samples so far. `queued` is exactly the sum of all the others but `retried`. */
 export interface DeliveryCounts {
-  /** Taken by the gateway. */
+  /** Taken by the gateway, or found in its spool when it began. */
   queued: number;
   /** Committed by the server. */
   accepted: number;
@@ -12,15 +12,18 @@ export interface DeliveryCounts {
   rejected: number;
   /** Given up here, by reason; see {@link DropReason}. */
   dropped: Record<string, number>;
-  /** Waiting, being sent, or to be sent again. */
+  /** Waiting, being sent, or to be sent again, and in memory only. */
   pending: number;
+  /** The same, but written into the spool: what is still there after close() is sent by the next gateway. */
+  persisted: number;
   /** Times that an item was sent again. */
   retried: number;
 }
 
 /**
  * Why an item was given up: `queue_full` (policy `drop-newest`), `closed` (close() came to its deadline), `attempts`
- * (sent as often as the policy allows), or the reason or code of an error that no repetition makes right, such as
+ * (sent as often as the policy allows), `spool_full`, `spool_expired`, `spool_damaged` and `spool_missing` (too much or
+ * too old for the spool, broken on its disk, or its file removed), or the reason or code of an error that no repetition makes right, such as
  * `INVALID_API_KEY`.
  */
 export type DropReason = string;
@@ -43,6 +46,7 @@ export function noCounts(): DeliveryCounts {
     rejected: 0,
     dropped: {},
     pending: 0,
+    persisted: 0,
     retried: 0,
   };
 }

@@ -50,6 +50,8 @@ export interface PackedEvent {
   id: string;
   /** The encoded event behind its length, as it stands in a request. */
   bytes: Uint8Array;
+  /** 1 to 10. */
+  priority: number;
 }
 
 /**
@@ -68,7 +70,11 @@ export function packEvent(input: EventInput): PackedEvent {
     ...(metadata && { metadata: toJsonObject(metadata) }),
     ...(payload && { payload: toJsonObject(payload) }),
   });
-  return { id: eventId, bytes: framer.bytes(toBinary(EventSchema, message)).finish() };
+  return {
+    id: eventId,
+    bytes: framer.bytes(toBinary(EventSchema, message)).finish(),
+    priority: input.priority ?? 1,
+  };
 }
 
 /** Used again and again, for each new one allocates a buffer; finish() leaves it empty. */

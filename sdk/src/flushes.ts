@@ -31,6 +31,14 @@ export class Flushes {
     return sequence <= ((this.#next ?? this.#current)?.upTo ?? 0);
   }
 
+  /** Nothing more will be settled: nobody waits any longer. */
+  end(): void {
+    this.#current?.resolve();
+    this.#next?.resolve();
+    this.#current = undefined;
+    this.#next = undefined;
+  }
+
   /** Tells that an item is settled. */
   settled(sequence: number): void {
     for (const wait of [this.#current, this.#next]) {

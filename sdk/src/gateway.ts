@@ -1,3 +1,4 @@
+import type { Backlog } from "./backlog.ts";
 import { Batcher, type RetryNotice } from "./batcher.ts";
 import type { PulsewireClient } from "./client.ts";
 import { type GatewayCounts, sumCounts } from "./counts.ts";
@@ -62,24 +63,39 @@ export interface GatewayOptions {
 export type ItemSettled = FinalOutcome &
   ({ type: "event"; eventId: string } | { type: "sample"; name: string; timestamp: number; value: number });
 
+/** Keeps what is not delivered, so that it outlives the process. */
+export interface GatewayStore {
+  events: Backlog<PackedEvent>;
+  samples: Backlog<QueuedSample>;
+  /** Writes everything and gives it free for the next process. */
+  close(): void;
+}
+
 /** How long {@link Gateway.close} tries where nothing is said, in milliseconds. */
 const defaultCloseDeadlineMs = 5_000;
 
 /**
  * Takes events and samples without blocking and sends them in batches until the server has answered for each one.
  *
- * Everything is held in memory, bounded; what the process has not sent when it is killed is lost. Ids of events are
- * made when they are taken and stay, so that sending again never stores one twice.
+ * Without a store everything is held in memory, bounded, and what the process has not sent when it is killed is lost.
+ * With one, such as the spool of Node's createGateway(), it is written there first and sent by the next gateway that
+ * opens it. Ids of events are made when they are taken and stay, so that sending again never stores one twice.
  */
 export class Gateway implements AsyncDisposable {
   readonly #client: PulsewireClient;
   readonly #events: Batcher<PackedEvent>;
   readonly #samples: Batcher<QueuedSample>;
   readonly #packer = new SamplePacker();
+  readonly #store: GatewayStore | undefined;
+  #closing: Promise<void> | undefined;
 
-  /** @param client is closed with the gateway */
-  constructor(client: PulsewireClient, options: GatewayOptions = {}) {
+  /**
+   * @param client is closed with the gateway
+   * @param store is closed with the gateway
+   */
+  constructor(client: PulsewireClient, options: GatewayOptions = {}, store?: GatewayStore) {
     this.#client = client;
+    this.#store = store;
     const { onOutcome = () => {}, onRetry = () => {}, storeId = "", timeoutMs, whenFull = "throw" } = options;
     const call = (signal: AbortSignal) => ({ signal, ...(timeoutMs !== undefined && { timeoutMs }) });
     const settled = guard(onOutcome);
@@ -96,6 +112,8 @@ export class Gateway implements AsyncDisposable {
     };
     this.#events = new Batcher({
       ...shared,
+      backlog: store?.events,
+      sizeOf: ({ bytes }) => bytes.length,
       send: async (events, signal) => {
         const { outcomes } = await client.ingestion.ingestEvents(toIngestRequest(events), call(signal));
         return outcomes.map(fromItemOutcome);
@@ -104,6 +122,8 @@ export class Gateway implements AsyncDisposable {
     });
     this.#samples = new Batcher({
       ...shared,
+      backlog: store?.samples,
+      sizeOf: sizeOfSample,
       send: async (samples, signal) => {
         const groups = groupSamples(samples);
         // Without `sentAt`: a correction that differs with each sending would turn a repeated sample into a new one.
@@ -159,7 +179,7 @@ export class Gateway implements AsyncDisposable {
    * Sends what is queued now and waits until all of it is settled, however long the server is away.
    *
    * @param deadlineMs stop waiting after this many milliseconds; what is not settled stays queued. Default: none
-   * @returns the counts; `pending` is what is not settled, or came meanwhile
+   * @returns the counts; `pending` and `persisted` are what is not settled, or came meanwhile
    */
   async flush({ deadlineMs }: { deadlineMs?: number } = {}): Promise<GatewayCounts> {
     await Promise.all([this.#events.flush(deadlineMs), this.#samples.flush(deadlineMs)]);
@@ -167,16 +187,22 @@ export class Gateway implements AsyncDisposable {
   }
 
   /**
-   * Takes nothing more, flushes, and closes the client. What is not settled at the deadline is dropped with reason
-   * `closed`. Can be called again.
+   * Takes nothing more, flushes, and closes the client and the store. What is not settled at the deadline stays in the
+   * store, counted as `persisted`; what is not there is dropped with reason `closed`. Can be called again.
    *
    * @param deadlineMs milliseconds; default 5,000
    * @returns the final counts; nothing is pending
    */
   async close({ deadlineMs = defaultCloseDeadlineMs }: { deadlineMs?: number } = {}): Promise<GatewayCounts> {
+    this.#closing ??= this.#close(deadlineMs);
+    await this.#closing;
+    return this.counts;
+  }
+
+  async #close(deadlineMs: number): Promise<void> {
     await Promise.all([this.#events.close(deadlineMs), this.#samples.close(deadlineMs)]);
     this.#client.close();
-    return this.counts;
+    this.#store?.close();
   }
 
   /** `await using`: closes with the default deadline. */

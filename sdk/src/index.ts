@@ -1,2 +1,5 @@
-export { createClient, createGateway, type NodeClientOptions } from "./node.ts";
+export { createClient, createGateway, type NodeClientOptions, type NodeGatewayOptions } from "./node.ts";
 export * from "./shared.ts";
+export type { SyncPolicy } from "./spool/lane-options.ts";
+export { SpoolLockedError } from "./spool/lock.ts";
+export type { SpoolOptions } from "./spool/spool.ts";

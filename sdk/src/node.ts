@@ -14,6 +14,8 @@ import {
   type PulsewireClient,
 } from "./client.ts";
 import { Gateway, type GatewayOptions } from "./gateway.ts";
+import type { SpoolOptions } from "./spool/spool.ts";
+import { openStore } from "./spool/store.ts";
 
 /** Options of {@link createClient} on Node. */
 export interface NodeClientOptions extends ClientOptions {
@@ -59,7 +61,27 @@ export function createClient(options: NodeClientOptions): PulsewireClient {
   });
 }
 
-/** Makes a gateway with a client of its own, which is closed with it. Throws as {@link createClient}. */
-export function createGateway(options: NodeClientOptions & GatewayOptions): Gateway {
-  return new Gateway(createClient(options), options);
+/** Options of {@link createGateway} on Node. */
+export interface NodeGatewayOptions extends NodeClientOptions, GatewayOptions {
+  /**
+   * Keeps what is not delivered in a directory, so that it outlives the process. Then nothing is too much for the
+   * memory, and `whenFull` holds only while the disk takes nothing. Default: none.
+   */
+  spool?: SpoolOptions;
+}
+
+/**
+ * Makes a gateway with a client of its own, which is closed with it.
+ *
+ * @throws as {@link createClient}; SpoolLockedError where the spool is in use; what the file system says where the
+ * spool's directory cannot be made
+ */
+export function createGateway(options: NodeGatewayOptions): Gateway {
+  const client = createClient(options);
+  try {
+    return new Gateway(client, options, options.spool && openStore(options.spool));
+  } catch (error) {
+    client.close();
+    throw error;
+  }
 }

@@ -1,3 +1,4 @@
+import type { Place } from "./backlog.ts";
 import { GatewayClosedError, QueueFullError } from "./errors.ts";
 import { Fifo } from "./fifo.ts";
 
@@ -21,6 +22,8 @@ export interface Entry<T> {
   bytes: number;
   /** Order of taking, from 1. */
   sequence: number;
+  /** Where else it is kept. */
+  place?: Place | undefined;
 }
 
 /** A queue bounded in items and in bytes. An entry counts until it is released, wherever it is by then. */
@@ -28,21 +31,26 @@ export class Queue<T> {
   readonly #options: QueueOptions;
   readonly #onTaken: () => void;
   readonly #entries = new Fifo<Entry<T>>();
+  readonly #urgent = new Fifo<Entry<T>>();
   readonly #waiting = new Fifo<Waiter<T>>();
   #bytes = 0;
   #held = 0;
   #heldBytes = 0;
   #sequence = 0;
 
-  /** @param onTaken called after each item taken */
-  constructor(options: QueueOptions, onTaken: () => void) {
+  /**
+   * @param onTaken called after each item taken by add()
+   * @param last sequences begin after this one
+   */
+  constructor(options: QueueOptions, onTaken: () => void, last = 0) {
     this.#options = options;
     this.#onTaken = onTaken;
+    this.#sequence = last;
   }
 
   /** Items that wait. */
   get length(): number {
-    return this.#entries.length;
+    return this.#entries.length + this.#urgent.length;
   }
 
   /** Their bytes. */
@@ -62,7 +70,13 @@ export class Queue<T> {
 
   /** Sequence of the oldest item that waits. */
   get firstSequence(): number | undefined {
-    return this.#entries.peek()?.sequence;
+    const [urgent, other] = [this.#urgent.peek(), this.#entries.peek()];
+    return urgent && other ? Math.min(urgent.sequence, other.sequence) : (urgent ?? other)?.sequence;
+  }
+
+  /** A sequence for an item that is not taken by add(). */
+  nextSequence(): number {
+    return ++this.#sequence;
   }
 
   /**
@@ -89,13 +103,15 @@ export class Queue<T> {
     );
   }
 
-  /** Takes the oldest entries out, up to both limits but at least one. They count until they are released. */
+  /** Takes the oldest entries out, urgent ones first, up to both limits but at least one. They count until they are released. */
   cut(maxItems: number, maxBytes: number): Entry<T>[] {
     const entries: Entry<T>[] = [];
     let bytes = 0;
-    for (let entry = this.#entries.peek(); entry && entries.length < maxItems; entry = this.#entries.peek()) {
-      if (entries.length > 0 && bytes + entry.bytes > maxBytes) break;
-      this.#entries.shift();
+    while (entries.length < maxItems) {
+      const fifo = this.#urgent.length > 0 ? this.#urgent : this.#entries;
+      const entry = fifo.peek();
+      if (!entry || (entries.length > 0 && bytes + entry.bytes > maxBytes)) break;
+      fifo.shift();
       entries.push(entry);
       bytes += entry.bytes;
     }
@@ -126,11 +142,16 @@ export class Queue<T> {
     return this.#held < maxQueueItems && this.#heldBytes + bytes <= maxQueueBytes;
   }
 
-  #take(item: T, bytes: number): void {
-    this.#entries.push({ item, bytes, sequence: ++this.#sequence });
-    this.#bytes += bytes;
+  /** Takes an entry whatever the bounds say. */
+  push(entry: Entry<T>, urgent = false): void {
+    (urgent ? this.#urgent : this.#entries).push(entry);
+    this.#bytes += entry.bytes;
     this.#held++;
-    this.#heldBytes += bytes;
+    this.#heldBytes += entry.bytes;
+  }
+
+  #take(item: T, bytes: number): void {
+    this.push({ item, bytes, sequence: this.nextSequence() });
     this.#onTaken();
   }
 }

@@ -32,6 +32,9 @@ interface SeriesKey {
   storeId: string;
 }
 
+/** What the text of a key holds. */
+type KeyParts = [name: string, labels: [string, string][], unit: string, kind: string, storeId: string];
+
 /** A sample that waits to be sent. */
 export interface QueuedSample {
   series: SeriesKey;
@@ -71,15 +74,20 @@ export class SamplePacker {
     for (const [label, text] of sorted) {
       if (typeof text !== "string") throw new TypeError(`Label "${label}" of "${name}" is no text.`);
     }
-    const key = JSON.stringify([name, sorted, unit, kind, storeId]);
+    return { series: this.seriesOf(JSON.stringify([name, sorted, unit, kind, storeId])), timeMs, value };
+  }
+
+  /** The series with this key. */
+  seriesOf(key: string): SeriesKey {
     let series = this.#known.get(key);
     if (!series) {
       if (this.#known.size >= maxKnownSeries) this.#known.clear();
+      const [name, labels, unit, kind, storeId] = JSON.parse(key) as KeyParts;
       const metricKind = kind === "counter" ? MetricKind.COUNTER : MetricKind.GAUGE;
-      series = { key, name, labels: Object.fromEntries(sorted), unit, kind: metricKind, storeId };
+      series = { key, name, labels: Object.fromEntries(labels), unit, kind: metricKind, storeId };
       this.#known.set(key, series);
     }
-    return { series, timeMs, value };
+    return series;
   }
 }
 

@@ -8,6 +8,7 @@ export {
   timestampMs,
 } from "@bufbuild/protobuf/wkt";
 export { Code } from "@connectrpc/connect";
+export type { Backlog, BacklogItem, BacklogListener, Place } from "./backlog.ts";
 export type { RetryNotice } from "./batcher.ts";
 export type { ClientOptions, PulsewireClient } from "./client.ts";
 export type { DeliveryCounts, DropReason, GatewayCounts } from "./counts.ts";
@@ -15,7 +16,7 @@ export type { Credentials, LoginCredentials } from "./credentials.ts";
 export type { FieldViolation, Reason } from "./errors.ts";
 export { GatewayClosedError, PulsewireError, QueueFullError, toPulsewireError } from "./errors.ts";
 export type { EventInput, SeverityName } from "./events.ts";
-export type { BatchOptions, GatewayOptions, ItemSettled, QueueLimits } from "./gateway.ts";
+export type { BatchOptions, GatewayOptions, GatewayStore, ItemSettled, QueueLimits } from "./gateway.ts";
 export { Gateway } from "./gateway.ts";
 export * from "./messages.ts";
 export type { FinalOutcome } from "./outcome.ts";

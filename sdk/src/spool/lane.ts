@@ -2,56 +2,30 @@ import {
   closeSync,
   fdatasync,
   fdatasyncSync,
-  fsyncSync,
   ftruncateSync,
   openSync,
   readdirSync,
   readFileSync,
-  readSync,
   rmSync,
   statSync,
-  writeSync,
 } from "node:fs";
 import { appendAcks } from "./acks.ts";
+import { readRange, syncDirectory, writeAll } from "./files.ts";
+import type { LaneOptions, LossReason } from "./lane-options.ts";
 import { headerBytes, scan, writeRecord } from "./record.ts";
 import { newSegment, openSegment, type Segment, seal } from "./segment.ts";
-
-/** When what is written is forced onto the disk; see SpoolOptions. */
-export type SyncPolicy = "always" | "interval" | "none";
-
-/** What a lane needs to know, and whom it tells. */
-export interface LaneOptions {
-  directory: string;
-  /** First part of the names of its files. */
-  name: string;
-  segmentBytes: number;
-  maxAgeMs: number;
-  sync: SyncPolicy;
-  /** Called before a segment is begun, to make room. */
-  beforeSegment(): void;
-  /** Records that were never read are lost. Their sequences are about this one. */
-  onLost(count: number, reason: LossReason, sequence: number): void;
-  /** A record could not be written, and no copy of it is held. */
-  onUnwritten(sequence: number, payload: Uint8Array): void;
-  /** The file system refused something. */
-  onError(error: Error): void;
-  /** Bytes of a segment that hold no whole record. */
-  onBroken(segment: Segment, offset: number, bytes: Uint8Array): void;
-}
-
-/** Why records were lost: too many, too old, broken on the disk, or their file is missing. */
-export type LossReason = "spool_full" | "spool_expired" | "spool_damaged" | "spool_missing";
-
-/** Where a record is kept; in no segment where it could not be written. */
-export interface Ticket {
-  readonly sequence: number;
-  segment: Segment | undefined;
-}
+import { Ticket } from "./ticket.ts";
 
 /** A record read back. */
 export interface LaneRecord {
   ticket: Ticket;
   payload: Uint8Array;
+}
+
+/** A record that waits for its write. */
+interface Buffered extends LaneRecord {
+  /** A copy is in memory. */
+  held: boolean;
 }
 
 /** Records that one write takes at most: what a killed process can lose. */
@@ -67,7 +41,7 @@ export class Lane {
   readonly #segments: Segment[] = [];
   readonly #withAcks = new Set<Segment>();
   readonly #buffer = Buffer.allocUnsafeSlow(bufferBytes);
-  #buffered: { ticket: Ticket; payload: Uint8Array; held: boolean }[] = [];
+  #buffered: Buffered[] = [];
   #used = 0;
   #active: { segment: Segment; fd: number } | undefined;
   #dirty = false;
@@ -136,7 +110,7 @@ export class Lane {
     if (this.#used + bytes > bufferBytes) this.write();
     const segment = this.#segmentFor(sequence, bytes);
     if (!segment) return undefined;
-    const ticket: Ticket = { sequence, segment };
+    const ticket = new Ticket(this, sequence, segment);
     const record = { sequence, timeMs: Date.now(), payload };
     this.#buffered.push({ ticket, payload, held });
     if (!held) {
@@ -259,9 +233,7 @@ export class Lane {
     if (!this.#active) return;
     const { segment, fd } = this.#active;
     try {
-      for (let offset = 0; offset < bytes.length; ) {
-        offset += writeSync(fd, bytes, offset, bytes.length - offset, segment.size + offset);
-      }
+      writeAll(fd, bytes, segment.size);
       if (this.#options.sync === "always") fdatasyncSync(fd);
     } catch (error) {
       this.#undo(records, segment, fd, error);
@@ -275,12 +247,8 @@ export class Lane {
     this.#persisted += records.length;
   }
 
-  #undo(
-    records: { ticket: Ticket; payload: Uint8Array; held: boolean }[],
-    segment: Segment,
-    fd: number,
-    error: unknown,
-  ) {
+  /** A write failed: what it left is cut off, and the records are handed back. */
+  #undo(records: Buffered[], segment: Segment, fd: number, error: unknown): void {
     this.#fail(error);
     try {
       ftruncateSync(fd, segment.size);
@@ -346,7 +314,7 @@ export class Lane {
       }
       segment.unread--;
       this.#unread--;
-      found.push({ ticket: { sequence, segment }, payload });
+      found.push({ ticket: new Ticket(this, sequence, segment), payload });
     }
     if (end) this.#lose(segment, segment.unread, "spool_damaged");
     if (segment.unread === 0) segment.acked.clear();
@@ -356,14 +324,8 @@ export class Lane {
 
   #readChunk(segment: Segment): Buffer | undefined {
     try {
-      const fd = openSync(segment.path, "r");
-      try {
-        const length = Math.max(0, Math.min(this.#readBytes, segment.size - segment.readOffset));
-        const buffer = Buffer.allocUnsafeSlow(length);
-        return buffer.subarray(0, readSync(fd, buffer, 0, length, segment.readOffset));
-      } finally {
-        closeSync(fd);
-      }
+      const length = Math.max(0, Math.min(this.#readBytes, segment.size - segment.readOffset));
+      return readRange(segment.path, segment.readOffset, length);
     } catch (error) {
       this.#options.onError(error as Error);
       return undefined;
@@ -400,15 +362,5 @@ export class Lane {
     } catch (error) {
       this.#options.onError(error as Error);
     }
-  }
-}
-
-/** Without it a new file's name may be lost with the power, and the file with it. */
-function syncDirectory(directory: string): void {
-  const fd = openSync(directory, "r");
-  try {
-    fsyncSync(fd);
-  } finally {
-    closeSync(fd);
   }
 }

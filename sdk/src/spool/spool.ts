@@ -1,6 +1,7 @@
 import { mkdirSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { basename, join, resolve } from "node:path";
-import { Lane, type LossReason, type SyncPolicy } from "./lane.ts";
+import { Lane } from "./lane.ts";
+import type { LossReason, SyncPolicy } from "./lane-options.ts";
 import { takeLock } from "./lock.ts";
 import type { Segment } from "./segment.ts";
 import { stemOf } from "./segment.ts";

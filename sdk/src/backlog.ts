@@ -1,0 +1,47 @@
+/** Where items are kept besides memory, so that they outlive the process: on Node the spool. */
+export interface Backlog<T> {
+  /** The highest sequence of what was there when it was opened, 0 where nothing was. */
+  readonly last: number;
+  /** Items of which no copy is in memory. */
+  readonly unread: number;
+  /** Items that are written and not settled. */
+  readonly persisted: number;
+  /** Says whom to tell. Called once, before anything else. */
+  listen(listener: BacklogListener<T>): void;
+  /** Whether the item goes before those that are not. */
+  isUrgent(item: T): boolean;
+  /** Whether items of the same urgency are unread: then a new one has to stand behind them. */
+  hasUnread(item: T): boolean;
+  /**
+   * Keeps an item.
+   *
+   * @param held the caller has a copy: it is not to be read
+   * @returns `undefined` while it cannot be kept, such as with a full disk
+   */
+  append(sequence: number, item: T, held: boolean): Place | undefined;
+  /** The next unread items, urgent ones first; empty where none is left. */
+  read(): BacklogItem<T>[];
+}
+
+/** What a backlog tells. Nothing may throw. */
+export interface BacklogListener<T> {
+  /** Unread items are lost, whose sequences are about this one. */
+  onLost(count: number, reason: string, sequence: number): void;
+  /** An unread item could not be kept after all. */
+  onUnwritten(sequence: number, item: T): void;
+}
+
+/** Where one item is kept. */
+export interface Place {
+  /** Whether it is written. */
+  readonly kept: boolean;
+  /** It is done with, and not to be kept any longer. */
+  settle(): void;
+}
+
+/** An item read back. */
+export interface BacklogItem<T> {
+  sequence: number;
+  item: T;
+  place: Place;
+}

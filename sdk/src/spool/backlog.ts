@@ -1,0 +1,74 @@
+import type { Backlog, BacklogItem, BacklogListener, Place } from "../backlog.ts";
+import type { Lane } from "./lane.ts";
+import type { Spool } from "./spool.ts";
+
+/** How items are written, and read back. */
+export interface Codec<T> {
+  encode(item: T): Uint8Array;
+  /** @throws where the bytes were written by another version */
+  decode(bytes: Uint8Array): T;
+}
+
+/** What is kept in a spool: a lane for urgent items where there are any, and one for all others. */
+export class SpoolBacklog<T> implements Backlog<T> {
+  readonly last: number;
+  readonly isUrgent: (item: T) => boolean;
+  readonly #codec: Codec<T>;
+  readonly #normal: Lane;
+  readonly #urgent: Lane | undefined;
+  #listener: BacklogListener<T> | undefined;
+
+  /** @param isUrgent default: nothing is */
+  constructor(spool: Spool, name: string, codec: Codec<T>, isUrgent?: (item: T) => boolean) {
+    this.#codec = codec;
+    this.isUrgent = isUrgent ?? (() => false);
+    const listener = {
+      onLost: (count: number, reason: string, sequence: number) =>
+        this.#listener?.onLost(count, reason, sequence),
+      onUnwritten: (sequence: number, payload: Uint8Array) =>
+        this.#listener?.onUnwritten(sequence, codec.decode(payload)),
+    };
+    this.#normal = spool.lane(name, listener);
+    this.#urgent = isUrgent && spool.lane(`${name}-urgent`, listener);
+    this.last = Math.max(this.#normal.last, this.#urgent?.last ?? 0);
+  }
+
+  get unread(): number {
+    return this.#normal.unread + (this.#urgent?.unread ?? 0);
+  }
+
+  get persisted(): number {
+    return this.#normal.persisted + (this.#urgent?.persisted ?? 0);
+  }
+
+  listen(listener: BacklogListener<T>): void {
+    this.#listener = listener;
+  }
+
+  hasUnread(item: T): boolean {
+    return this.#laneOf(item).unread > 0;
+  }
+
+  append(sequence: number, item: T, held: boolean): Place | undefined {
+    return this.#laneOf(item).append(sequence, this.#codec.encode(item), held);
+  }
+
+  read(): BacklogItem<T>[] {
+    const urgent = this.#urgent?.read() ?? [];
+    const items: BacklogItem<T>[] = [];
+    for (const { ticket, payload } of urgent.length > 0 ? urgent : this.#normal.read()) {
+      try {
+        items.push({ sequence: ticket.sequence, item: this.#codec.decode(payload), place: ticket });
+      } catch {
+        // Whole, but of another version's making: it can never be sent.
+        ticket.settle();
+        this.#listener?.onLost(1, "spool_damaged", ticket.sequence);
+      }
+    }
+    return items;
+  }
+
+  #laneOf(item: T): Lane {
+    return this.#urgent && this.isUrgent(item) ? this.#urgent : this.#normal;
+  }
+}
