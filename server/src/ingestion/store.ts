@@ -1,6 +1,7 @@
 import type { Selectable } from "kysely";
 import type { EventsTable } from "../db/schema.ts";
 import type { TenantTransaction } from "../db/tenant.ts";
+import { firstUuidv7 } from "../db/uuid.ts";
 import { eventKey } from "./words.ts";
 
 /** The event with this id, as the sender gave it or as the server made it. */
@@ -59,10 +60,4 @@ export async function listEvents(
     select = select.where("source_service", "=", query.sourceService);
   }
   return await select.execute();
-}
-
-/** The least UUIDv7 of a time: ids are in the order of receipt, so times become bounds of ids. */
-function firstUuidv7(time: Date): string {
-  const hex = Math.max(0, time.getTime()).toString(16).padStart(12, "0");
-  return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-7000-8000-000000000000`;
 }
