@@ -9,6 +9,7 @@ import { ingestBench } from "./ingest.ts";
 import { metricsBench } from "./metrics.ts";
 import { progressBench } from "./progress.ts";
 import { printComparisons, printResult, writeReport } from "./report.ts";
+import { restBench } from "./rest.ts";
 import { rpcBench } from "./rpc.ts";
 import { sustainedBench } from "./sustained.ts";
 
@@ -27,6 +28,7 @@ const figures = async ({ rounds }: { rounds: number }) =>
 const sustained = async ({ seconds }: { seconds: number }) => sustainedBench({ seconds: 4 * seconds });
 for (const bench of [
   rpcBench,
+  restBench,
   fanOutBench,
   ingestBench,
   sustained,
