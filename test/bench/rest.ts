@@ -10,7 +10,7 @@ import { statOf } from "../faults/processes.ts";
 import type { LoadCommand } from "./load.ts";
 import { startLoadProcess } from "./load-process.ts";
 import { connectProfiler, printSummary, profilableOptions, summarize } from "./profile.ts";
-import { type BenchResult, printResult, show, spreadOf } from "./report.ts";
+import { type BenchResult, type Comparison, printResult, show, spreadOf } from "./report.ts";
 import { type RpcServer, startRpcServer } from "./rpc-process.ts";
 
 const callers = 64;
@@ -109,7 +109,16 @@ export async function restBench(options: {
       ];
     }),
   );
-  const peer = figures.Fastify?.rate.median ?? Number.NaN;
+  const fastifyRate = figures.Fastify?.rate ?? spreadOf([]);
+  const peer = fastifyRate.median;
+  const comparisons: Comparison[] = Object.entries(figures)
+    .filter(([name]) => name !== "Fastify")
+    .map(([name, { rate }]) => ({
+      what: `one event, ${name}, calls/s`,
+      peer: "fastify",
+      ours: rate,
+      theirs: fastifyRate,
+    }));
   return {
     name: "rest",
     title: "One event, taken and forgotten: ours with API key and validation, Fastify with its schema alone",
@@ -122,6 +131,7 @@ export async function restBench(options: {
       `${(rate.median / peer).toFixed(2)}×`,
     ]),
     figures,
+    comparisons,
   };
 }
 
