@@ -196,7 +196,15 @@ describe("restart", () => {
       assert.deepEqual([gateway.counts.pending, gateway.counts.persisted], [0, 1]);
     }
     assert.equal(sink.events.size, 1);
-    await open({}, { sync: "interval", syncIntervalMs: 1 }).close();
+    const errors: Error[] = [];
+    const again = open(
+      {},
+      { sync: "interval", syncIntervalMs: 1, maxBytes: 1 << 20, onError: (error) => errors.push(error) },
+    );
+    for (let index = 0; index < 2000; index++) again.event({ eventType: "x" });
+    await sleep(20);
+    assert.equal((await again.close()).accepted, 2000);
+    assert.deepEqual(errors, []);
   });
 });
 

@@ -1,4 +1,4 @@
-import { closeSync, fsyncSync, openSync, readSync, writeSync } from "node:fs";
+import { close, closeSync, fsync, fsyncSync, open, openSync, readSync, writeSync } from "node:fs";
 
 /** Writes all of it: one call may take only a part, such as when the disk fills up. */
 export function writeAll(fd: number, bytes: Uint8Array, position: number): void {
@@ -16,6 +16,24 @@ export function readRange(path: string, position: number, length: number): Buffe
   } finally {
     closeSync(fd);
   }
+}
+
+/**
+ * Forces a file or directory onto the disk without waiting for it. It is opened for that, so that nobody needs to keep
+ * it open meanwhile; one that was removed needs no sync.
+ */
+export function syncInBackground(path: string, onError: (error: Error) => void): void {
+  const tell = (error: NodeJS.ErrnoException | null) => {
+    if (error && error.code !== "ENOENT") onError(error);
+  };
+  open(path, "r", (error, fd) => {
+    tell(error);
+    if (error) return;
+    fsync(fd, (failed) => {
+      tell(failed);
+      close(fd, tell);
+    });
+  });
 }
 
 /** Without it a new file's name may be lost with the power, and the file with it. */

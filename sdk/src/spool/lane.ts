@@ -1,6 +1,5 @@
 import {
   closeSync,
-  fdatasync,
   fdatasyncSync,
   ftruncateSync,
   openSync,
@@ -10,7 +9,7 @@ import {
   statSync,
 } from "node:fs";
 import { appendAcks } from "./acks.ts";
-import { readRange, syncDirectory, writeAll } from "./files.ts";
+import { readRange, syncDirectory, syncInBackground, writeAll } from "./files.ts";
 import type { LaneOptions, LossReason } from "./lane-options.ts";
 import { headerBytes, scan, writeRecord } from "./record.ts";
 import { newSegment, openSegment, type Segment, seal } from "./segment.ts";
@@ -45,6 +44,7 @@ export class Lane {
   #used = 0;
   #active: { segment: Segment; fd: number } | undefined;
   #dirty = false;
+  #directoryDirty = false;
   #failingUntil = 0;
   #scheduled: NodeJS.Immediate | undefined;
   #unread = 0;
@@ -184,19 +184,28 @@ export class Lane {
 
   /** Forces onto the disk what is written, without waiting for it. */
   sync(): void {
+    const { directory, onError } = this.#options;
     if (!this.#active || !this.#dirty) return;
     this.#dirty = false;
-    fdatasync(this.#active.fd, (error) => {
-      // Its file may have been closed meanwhile, and was synced then.
-      if (error && error.code !== "EBADF") this.#options.onError(error);
-    });
+    syncInBackground(this.#active.segment.path, onError);
+    if (this.#directoryDirty) syncInBackground(directory, onError);
+    this.#directoryDirty = false;
   }
 
   /** Writes and syncs everything. */
   close(): void {
     clearImmediate(this.#scheduled);
     this.write();
-    this.#endSegment();
+    const { sync, directory, onError } = this.#options;
+    try {
+      if (this.#active && sync !== "none") fdatasyncSync(this.#active.fd);
+      this.#endSegment();
+      // For the new name of the segment.
+      if (sync !== "none") syncDirectory(directory);
+    } catch (error) {
+      this.#endSegment();
+      onError(error as Error);
+    }
   }
 
   #schedule(): void {
@@ -218,7 +227,8 @@ export class Lane {
       const segment = newSegment(directory, name, sequence);
       this.#active = { segment, fd: openSync(segment.path, "ax") };
       this.#segments.push(segment);
-      if (sync !== "none") syncDirectory(directory);
+      if (sync === "always") syncDirectory(directory);
+      this.#directoryDirty = true;
       return segment;
     } catch (error) {
       this.#fail(error);
@@ -276,9 +286,12 @@ export class Lane {
     const { segment, fd } = this.#active;
     this.#active = undefined;
     try {
-      if (this.#options.sync !== "none" && segment.size > 0) fdatasyncSync(fd);
       closeSync(fd);
       seal(segment);
+      // The next segment's turn must not wait for the disk.
+      if (this.#options.sync === "interval" && segment.remaining > 0) {
+        syncInBackground(segment.path, this.#options.onError);
+      }
     } catch (error) {
       segment.sealed = true;
       this.#options.onError(error as Error);
