@@ -46,7 +46,9 @@ function open(directory: string, options: Partial<LaneOptions> = {}) {
 
 function readAll(lane: Lane): LaneRecord[] {
   const all: LaneRecord[] = [];
-  for (let records = lane.read(); records.length > 0; records = lane.read()) all.push(...records);
+  for (let records = lane.read(); records.length > 0; records = lane.read()) {
+    all.push(...records.map(({ ticket, payload }) => ({ ticket, payload: Buffer.from(payload) })));
+  }
   return all;
 }
 

@@ -5,7 +5,7 @@ import type { Spool } from "./spool.ts";
 /** How items are written, and read back. */
 export interface Codec<T> {
   encode(item: T): Uint8Array;
-  /** @throws where the bytes were written by another version */
+  /** Keeps none of the bytes, which are good for this call only. @throws where the bytes were written by another version */
   decode(bytes: Uint8Array): T;
 }
 

@@ -7,11 +7,11 @@ export function writeAll(fd: number, bytes: Uint8Array, position: number): void 
   }
 }
 
-/** Bytes of a file; fewer where it is shorter. */
-export function readRange(path: string, position: number, length: number): Buffer {
+/** Bytes of a file, in this buffer where they fit; fewer where the file is shorter. */
+export function readRange(path: string, position: number, length: number, into: Buffer): Buffer {
   const fd = openSync(path, "r");
   try {
-    const buffer = Buffer.allocUnsafeSlow(length);
+    const buffer = length <= into.length ? into : Buffer.allocUnsafeSlow(length);
     return buffer.subarray(0, readSync(fd, buffer, 0, length, position));
   } finally {
     closeSync(fd);

@@ -18,6 +18,7 @@ import { Ticket } from "./ticket.ts";
 /** A record read back. */
 export interface LaneRecord {
   ticket: Ticket;
+  /** Good until the next read. */
   payload: Uint8Array;
 }
 
@@ -50,6 +51,8 @@ export class Lane {
   #unread = 0;
   #persisted = 0;
   #readBytes = readBytes;
+  /** One for all reads: garbage of that size is collected late, and would be most of the memory in use. */
+  #readBuffer: Buffer | undefined;
 
   /** Opens what is there. */
   constructor(options: LaneOptions) {
@@ -338,7 +341,8 @@ export class Lane {
   #readChunk(segment: Segment): Buffer | undefined {
     try {
       const length = Math.max(0, Math.min(this.#readBytes, segment.size - segment.readOffset));
-      return readRange(segment.path, segment.readOffset, length);
+      this.#readBuffer ??= Buffer.allocUnsafeSlow(readBytes);
+      return readRange(segment.path, segment.readOffset, length, this.#readBuffer);
     } catch (error) {
       this.#options.onError(error as Error);
       return undefined;

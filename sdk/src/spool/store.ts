@@ -37,7 +37,8 @@ const eventCodec: Codec<PackedEvent> = {
   decode(bytes) {
     const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
     const end = 4 + buffer.readUIntBE(1, 3);
-    return { id: buffer.toString("utf8", 4, end), bytes: bytes.subarray(end), priority: buffer.readUInt8(0) };
+    const [id, priority] = [buffer.toString("utf8", 4, end), buffer.readUInt8(0)];
+    return { id, bytes: Buffer.from(buffer.subarray(end)), priority };
   },
 };
 
