@@ -12,6 +12,7 @@ import { type ListenerLimits, listenerLimits } from "./limits.ts";
 import { followRequests } from "./requests.ts";
 import { followSessions } from "./sessions.ts";
 import { sniff } from "./sniff.ts";
+import { refuseUnreadable } from "./unreadable.ts";
 import { writeError } from "./write-error.ts";
 
 export type { ListenerLimits } from "./limits.ts";
@@ -99,6 +100,7 @@ export function createListener(options: ListenerOptions): Listener {
     },
   );
   h1.maxHeadersCount = limits.maxHeaderListPairs;
+  h1.on("clientError", refuseUnreadable);
   const h2 = createHttp2Server({
     settings: {
       maxConcurrentStreams: limits.maxConcurrentStreams,

@@ -34,18 +34,44 @@ export function buildRequest(
   const adapt = dialect.methods[methodKey(method)]?.request;
   const json = adapt ? adapt(sent, received) : sent;
   try {
-    const message = fromJson(input, json, { ignoreUnknownFields: dialect.ignoreUnknownFields, registry });
+    // Not protobuf-es' own way of passing over, which would pass over unknown words of enums, too.
+    const read = dialect.ignoreUnknownFields ? knownFields(input, json) : json;
+    const message = fromJson(input, read, { registry });
     return { message, json };
   } catch (error) {
     throw failure(ErrorReason.MALFORMED_REQUEST, explain(error as Error));
   }
 }
 
+/** A copy without the fields that a message does not have, at any depth. */
+function knownFields(schema: DescMessage, json: JsonObject): JsonObject {
+  const fields = new Map(
+    schema.fields.flatMap((field) => [[field.name, field] as const, [field.jsonName, field] as const]),
+  );
+  const entries = Object.entries(json).flatMap(([name, value]): [string, JsonValue][] => {
+    const field = fields.get(name);
+    if (!field || value === undefined) return [];
+    const inner = field.message;
+    if (!inner || inner.typeName.startsWith("google.protobuf.")) return [[name, value]];
+    const known = (item: JsonValue) => (isObject(item) ? knownFields(inner, item) : item);
+    if (field.fieldKind === "list") return [[name, Array.isArray(value) ? value.map(known) : value]];
+    if (field.fieldKind !== "map" || !isObject(value)) return [[name, known(value)]];
+    return [
+      [name, Object.fromEntries(Object.entries(value).map(([key, item]) => [key, known(item as JsonValue)]))],
+    ];
+  });
+  return Object.fromEntries(entries);
+}
+
+function isObject(value: JsonValue): value is JsonObject {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
 function bodyAsRequest(field: string, body: JsonValue | undefined): JsonObject {
   if (field === "") return {};
   if (field !== "*") return body === undefined ? {} : { [field]: body };
   if (body === undefined) return {};
-  if (typeof body !== "object" || body === null || Array.isArray(body)) {
+  if (!isObject(body)) {
     throw failure(ErrorReason.MALFORMED_REQUEST, "the body must be a JSON object");
   }
   return { ...body };

@@ -149,7 +149,7 @@ const allFunctions = 1_000;
 
 function pageOf(sent: JsonObject, { query }: RestRequest): JsonObject {
   const { page: _, limit: __, ...rest } = sent;
-  const limit = Number(query.get("limit") ?? sent.page_size ?? allFunctions);
+  const limit = Number(query.get("limit") ?? sent.pageSize ?? allFunctions);
   const page = Number(query.get("page") ?? 1);
   return {
     ...rest,

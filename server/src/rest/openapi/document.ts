@@ -27,6 +27,7 @@ export function openApiDocument(
     paths[path][binding.httpMethod.toLowerCase()] = operation(binding, dialect, schemas, rules, operationId);
   }
   for (const dialect of dialects) schemas.components[errorName(dialect)] = dialect.errorSchema;
+  for (const [path, item] of Object.entries(standardPaths)) paths[path] = { ...paths[path], ...item };
   return {
     openapi: "3.1.0",
     info: {
@@ -56,6 +57,32 @@ export function openApiDocument(
         },
       },
     },
+  };
+}
+
+/** The paths of open standards, whose messages are described by the standards themselves. */
+const standardPaths: Readonly<Record<string, JsonObject>> = {
+  "/api/v1/write": { post: standard("PrometheusRemoteWrite", "Prometheus remote write, 1.0 and 2.0.", []) },
+  "/v1/metrics": {
+    post: standard("OtlpMetrics", "OpenTelemetry metrics (OTLP/HTTP).", ["application/json"]),
+  },
+  "/v1/logs": { post: standard("OtlpLogs", "OpenTelemetry log records (OTLP/HTTP).", ["application/json"]) },
+};
+
+function standard(operationId: string, summary: string, besides: readonly string[]): JsonObject {
+  const types = ["application/x-protobuf", ...besides];
+  const content = Object.fromEntries(types.map((type) => [type, {}]));
+  return {
+    operationId,
+    tags: ["Open standards"],
+    summary,
+    requestBody: { required: true, content },
+    responses: {
+      "2XX": { description: "Taken." },
+      "4XX": { description: "Refused." },
+      "5XX": { description: "Failed." },
+    },
+    security: [{ apiKey: [] }, { bearer: [] }],
   };
 }
 
@@ -117,8 +144,8 @@ function queryParameters(binding: Binding, dialect: Dialect, schemas: Schemas): 
   const parameters = method.input.fields
     .filter(({ name }) => !elsewhere.has(name))
     .flatMap((field) => leaves(field, dialect, schemas));
-  const lists = method.name.startsWith("List") && dialect.name === "eventflow";
-  return lists ? [...parameters, page("page"), page("limit")] : parameters;
+  // EventFlow's own pagination.
+  return method.name === "ListFunctions" ? [...parameters, page("page"), page("limit")] : parameters;
 }
 
 const page = (name: string): JsonObject => ({
