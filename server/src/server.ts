@@ -94,6 +94,8 @@ export function createServer(context: Context): Server {
     shutdownSignal: shutdown.signal,
     registry,
     maxBodyBytes: limits.readMaxBytes,
+    // OTLP.
+    alsoTaken: new Map([["/v1/metrics", "POST"]]),
     logger,
     observe: callMetrics.observe,
   });

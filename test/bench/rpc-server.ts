@@ -119,6 +119,7 @@ async function ours(): Promise<RpcServerReady> {
     registry: createRegistry(),
     maxBodyBytes: limits.readMaxBytes,
     logger,
+    alsoTaken: new Map(),
     observe() {},
   });
   const { handler, lean } = createRpcHandler({

@@ -24,6 +24,8 @@ export interface RestOptions {
   /** Types that may stand inside google.protobuf.Any. */
   readonly registry: Registry;
   readonly maxBodyBytes: number;
+  /** Paths where another handler takes a further method, for `Allow`. */
+  readonly alsoTaken: ReadonlyMap<string, string>;
   /** Once aborted, new calls are refused. */
   readonly shutdownSignal: AbortSignal;
   readonly logger: Logger;
@@ -49,7 +51,13 @@ export function createRestHandler(options: RestOptions): (req: HttpRequest, res:
     }
     if (!found) return false;
     if ("allow" in found) {
-      const allow = [...found.allow, ...(found.allow.includes("GET") ? ["HEAD"] : []), "OPTIONS"].join(", ");
+      const also = options.alsoTaken.get(path);
+      const methods = [
+        ...found.allow,
+        ...(also ? [also] : []),
+        ...(found.allow.includes("GET") ? ["HEAD"] : []),
+      ];
+      const allow = [...methods, "OPTIONS"].join(", ");
       if (req.method === "OPTIONS") {
         res.writeHead(204, { allow });
         res.end();

@@ -34,7 +34,7 @@ export const canonical: Dialect = {
         },
       },
     },
-    required: ["type", "title", "status", "detail", "instance"],
+    required: ["type", "title", "status", "detail"],
   },
   owns: () => true,
   spelling: { names: "json", int64: "string" },

@@ -3,6 +3,7 @@ import type { JsonObject, JsonValue } from "@bufbuild/protobuf";
 import type { ConnectError } from "@connectrpc/connect";
 import { BadRequestSchema, ErrorInfoSchema } from "../../gen/google/rpc/error_details_pb.js";
 import { FunctionStatusSchema } from "../../gen/pulsewire/functions/v1/function_pb.js";
+import { invalidField } from "../../rpc/errors.ts";
 import { type Dialect, plainAnswer, type RestRequest } from "../dialect.ts";
 import { HttpError } from "../http-error.ts";
 import { httpStatusOf } from "../http-status.ts";
@@ -147,10 +148,18 @@ function isEmpty(value: JsonValue | undefined): boolean {
 /** The documented answer is all functions; `page` and `limit` are the document's own pagination. */
 const allFunctions = 1_000;
 
+function pageNumber(query: URLSearchParams, name: "page" | "limit"): number | undefined {
+  const text = query.get(name);
+  if (text === null) return undefined;
+  const value = Number(text);
+  if (/^\d+$/.test(text) && value >= 1 && value <= 1_000) return value;
+  throw invalidField(name, "must be a whole number from 1 to 1,000", "query.integer");
+}
+
 function pageOf(sent: JsonObject, { query }: RestRequest): JsonObject {
   const { page: _, limit: __, ...rest } = sent;
-  const limit = Number(query.get("limit") ?? sent.pageSize ?? allFunctions);
-  const page = Number(query.get("page") ?? 1);
+  const limit = pageNumber(query, "limit") ?? Number(sent.pageSize ?? allFunctions);
+  const page = pageNumber(query, "page") ?? 1;
   return {
     ...rest,
     pageSize: limit,
