@@ -6,7 +6,7 @@ import { Ajv2020 } from "ajv/dist/2020.js";
 import addFormats from "ajv-formats";
 import { contractServices } from "../server/src/services.ts";
 import { assertShape, objectOf, restClient } from "./helpers/rest.ts";
-import { startTestServer, type TestServer } from "./helpers/server.ts";
+import { serve, startTestServer, type TestServer } from "./helpers/server.ts";
 
 describe("REST", () => {
   let server: TestServer;
@@ -113,6 +113,54 @@ describe("REST", () => {
     assert.equal((await raw({ path: "/v1/events/%ff", method: "GET" })).status, 400);
     const options = await fetch(`${server.url}/v1/events`, { method: "OPTIONS" });
     assert.deepEqual([options.status, options.headers.get("allow")], [204, "GET, POST, HEAD, OPTIONS"]);
+  });
+
+  test("404 and 429 in the words of every dialect, with the headers that say when to come back", async () => {
+    for (const [path, fields] of [
+      ["/v1/none", ["detail", "instance", "status", "title", "type"]],
+      ["/api/v1/ingestion/none", ["detail"]],
+      ["/api/v1/events/none/at/all", ["error", "success"]],
+      ["/v1/functions/a/b/c", ["error", "message"]],
+      ["/clients/none", ["error"]],
+    ] as const) {
+      const answer = await call("GET", path);
+      assert.deepEqual([answer.status, Object.keys(objectOf(answer)).sort()], [404, [...fields]], path);
+    }
+    await using limited = await serve(server.database, {
+      PULSEWIRE_AUTH_RATE_LIMIT: "1",
+      PULSEWIRE_DEVELOPMENT_TOKENS: "on",
+    });
+    const often = restClient(limited.url);
+    await often("POST", "/auth/token", { user_id: "alice" });
+    for (const [path, body, field] of [
+      ["/v1/auth/login", { email: "a@b.example", password: "x", tenantSlug: "first" }, "reason"],
+      ["/api/v1/auth/login", { email: "a@b.example", password: "x", tenant_slug: "first" }, "detail"],
+      ["/api/auth/request-code", { email: "a@b.example" }, "error"],
+      ["/auth/token", { user_id: "alice" }, "message"],
+    ] as const) {
+      const answer = await often("POST", path, body);
+      assert.equal(answer.status, 429, path);
+      assert.ok(field in objectOf(answer), path);
+      assert.ok(Number(answer.headers.get("retry-after")) > 0, path);
+      assert.match(answer.headers.get("ratelimit") ?? "", /auth-address/, path);
+    }
+  });
+
+  test("request id and trace come back, also with an error", async () => {
+    const traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    const headers = { "x-request-id": "mine", traceparent };
+    for (const [path, status] of [
+      ["/v1/events?page_size=1", 200],
+      ["/v1/events/none", 404],
+    ] as const) {
+      const answer = await call("GET", path, undefined, headers);
+      assert.equal(answer.status, status);
+      assert.equal(answer.headers.get("x-request-id"), "mine");
+      assert.match(
+        answer.headers.get("traceresponse") ?? "",
+        /^00-0af7651916cd43dd8448eb211c80319c-[0-9a-f]{16}-00$/,
+      );
+    }
   });
 
   test("compressed requests and answers, HEAD, and a second read that changed nothing", async () => {

@@ -1,4 +1,5 @@
 /** REST on the one port: finds the binding, reads the request, calls the service and answers in the path's dialect. */
+import { randomBytes } from "node:crypto";
 import type { DescService, JsonObject, Registry } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
 import type { Logger } from "pino";
@@ -6,6 +7,7 @@ import { ErrorReason } from "../gen/pulsewire/common/v1/error_reason_pb.js";
 import { shutdownError } from "../listener/draining.ts";
 import type { HttpRequest, HttpResponse } from "../listener/http.ts";
 import { failure, toCallerError } from "../rpc/errors.ts";
+import { requestIdKey } from "../rpc/trace.ts";
 import { type Binding, bindingsOf } from "./bindings.ts";
 import { buildRequest } from "./build-request.ts";
 import type { Calls } from "./calls.ts";
@@ -105,6 +107,8 @@ async function answer(
   const spoken = instead ? { ...binding, method: instead } : binding;
   const { method } = spoken;
   const call = calls.begin(method, req);
+  const trace = traceResponse(req.headers.traceparent);
+  if (trace) res.setHeader("traceresponse", trace);
   res.on("close", () => {
     if (!res.writableEnded) call.abort(new ConnectError("the client has gone", Code.Canceled));
   });
@@ -133,6 +137,8 @@ async function answer(
     const speak = dialect.methods[methodKey(method)]?.answer;
     await writeAnswer(req, res, speak ? speak(shown, json) : dialect.answer(method, shown), header);
   } catch (error) {
+    const requestId = call.values.get(requestIdKey);
+    if (requestId !== "" && !res.headersSent) res.setHeader("x-request-id", requestId);
     await refuse(req, res, error, path);
   } finally {
     call.abort();
@@ -142,6 +148,14 @@ async function answer(
     const body = binding.body === "" ? undefined : await readJsonBody(req, maxBodyBytes);
     return buildRequest(spoken, dialect, { path, query, variables, body }, registry);
   }
+}
+
+/** Says that the call is part of the caller's trace (W3C Trace Context, level 2). */
+function traceResponse(traceparent: string | string[] | undefined): string | undefined {
+  const traceId = /^[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}$/.exec(
+    String(traceparent ?? ""),
+  )?.[1];
+  return traceId && `00-${traceId}-${randomBytes(8).toString("hex")}-00`;
 }
 
 /** Tells an error in the dialect of the path. */
