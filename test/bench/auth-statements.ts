@@ -6,6 +6,8 @@ const background = [
   /^select$/i,
   // The last uses of keys, in batches.
   /^update api_keys set last_used_at\b/i,
+  // Noted usage, in batches.
+  /^insert into (usage_increments|usage_active)\b/i,
   /\bsigning_keys\b/i,
   // What has expired is deleted.
   /^delete from\b/i,

@@ -44,6 +44,9 @@ export async function authBench(options: AuthBenchOptions): Promise<BenchResult>
           ...database.settings,
           ...settings,
           PULSEWIRE_DATA_DIR: dataDir,
+          // What runs in the background asks the database, too.
+          PULSEWIRE_ROLE: "api",
+          PULSEWIRE_USAGE_INTERVAL: "60",
           LOG_LEVEL: "warn",
           PORT: await freePort(),
         },
