@@ -1,4 +1,4 @@
-/** All benches: node test/bench/run.ts [--json bench.json] [--seconds n] [--rounds n] */
+/** All benches: node test/bench/run.ts [--json bench.json] [--seconds n] [--rounds n] [--without-functions] */
 import { existsSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { analyticsBench } from "./analytics.ts";
@@ -18,6 +18,7 @@ const { values } = parseArgs({
     json: { type: "string", default: "bench.json" },
     seconds: { type: "string", default: "5" },
     rounds: { type: "string", default: "5" },
+    "without-functions": { type: "boolean", default: false },
   },
 });
 const results = [];
@@ -36,7 +37,7 @@ for (const bench of [
   authBench,
   metricsBench,
   progressBench,
-  ...(canRunDocker ? [functionsBench] : []),
+  ...(canRunDocker && !values["without-functions"] ? [functionsBench] : []),
 ]) {
   const result = await bench({ seconds: Number(values.seconds), rounds: Number(values.rounds) });
   printResult(result);
