@@ -37,6 +37,8 @@ export const services = [
   "grpc.health.v1.Health",
   "grpc.reflection.v1.ServerReflection",
   "grpc.reflection.v1alpha.ServerReflection",
+  "opentelemetry.proto.collector.logs.v1.LogsService",
+  "opentelemetry.proto.collector.metrics.v1.MetricsService",
   "pulsewire.auth.v1.AuthService",
   "pulsewire.functions.v1.FunctionsService",
   "pulsewire.ingestion.v1.IngestionService",
