@@ -116,6 +116,27 @@ describe("watching events", () => {
     assert.deepEqual(given, [[], ["second"], [], ["third", "fourth"], ["first"], []]);
   });
 
+  test("transactions are in the order of their numbers, also where these have more digits", async () => {
+    const { app } = server.database;
+    const { tenantId } = await newTenant("digits");
+    await withTenant(app.db, tenantId, async (trx) => {
+      for (const xid of ["9", "10", "11", "100"]) {
+        const id = newResourceId();
+        await sql`insert into events (tenant_id, id, event_id, event_type, severity, priority, occurred_at, encoded, batch)
+          values (${tenantId}, ${id}, ${xid}, 'a', 1, 1, now(), '', ${xid}::xid8)`.execute(trx);
+        await sql`insert into event_batches (tenant_id, xid, first_id, last_id, events)
+          values (${tenantId}, ${xid}::xid8, ${id}, ${id}, 1)`.execute(trx);
+      }
+    });
+    const { rows } = await withTenant(app.db, tenantId, (trx) => readTail(trx, tenantId, { seen: "1:1:" }), {
+      isolationLevel: "repeatable read",
+    });
+    assert.deepEqual(
+      rows.map((row) => row.event_id),
+      ["9", "10", "11", "100"],
+    );
+  });
+
   test("events come as they are committed, those that match, and a cursor goes on after them", async () => {
     const { through } = await newTenant("live");
     using mine = through(server.url);

@@ -67,7 +67,7 @@ export async function readTail(
       and not pg_visible_in_snapshot(xid, ${seen}::pg_snapshot)
       and pg_visible_in_snapshot(xid, ${target}::pg_snapshot)
       and (xid > ${afterXid}::xid8 or last_id > ${afterId}::uuid)
-    order by xid, first_id limit ${step.batches}`.execute(trx);
+    order by event_batches.xid, first_id limit ${step.batches}`.execute(trx);
   const taken = firstOf(batches);
   if (taken.length === 0) return { rows: [], position: { seen: target }, more: false };
   const rows = await eventsOf(trx, tenantId, taken, afterXid, afterId);
