@@ -21,11 +21,15 @@ export function createServiceClient<S extends DescService>(service: S, context: 
   const outer: Record<string, Call> = {};
   for (const { localName, methodKind } of service.methods) {
     const call = inner[localName] as Call;
-    const defaults: CallOptions = methodKind === "unary" ? { timeoutMs } : {};
-    outer[localName] = (request, options) => {
-      const answer = call(request, { ...defaults, ...options });
-      const cancelled = () => closed.aborted || options?.signal?.aborted === true;
-      return isIterable(answer) ? iterate(answer, cancelled) : promise(answer, cancelled);
+    outer[localName] = (request, options = {}) => {
+      const cancelled = () => closed.aborted || options.signal?.aborted === true;
+      if (methodKind === "unary") {
+        return promise(call(request, { timeoutMs, ...options }) as Promise<unknown>, cancelled);
+      }
+      const left = new AbortController();
+      const signal = options.signal ? AbortSignal.any([options.signal, left.signal]) : left.signal;
+      const answer = call(request, { ...options, signal });
+      return isIterable(answer) ? iterate(answer, cancelled, left) : promise(answer, cancelled);
     };
   }
   return outer as Client<S>;
@@ -45,18 +49,29 @@ async function promise<T>(answer: Promise<T>, cancelled: () => boolean): Promise
   }
 }
 
-async function* iterate<T>(answers: AsyncIterable<T>, cancelled: () => boolean): AsyncGenerator<T> {
+/** Connect's iterables do not notice that a loop was left; without the signal the call would stay open. */
+async function* iterate<T>(
+  answers: AsyncIterable<T>,
+  cancelled: () => boolean,
+  left: AbortController,
+): AsyncGenerator<T> {
   try {
     yield* answers;
   } catch (error) {
     throw toCallError(error, cancelled());
+  } finally {
+    left.abort();
   }
 }
+
+/** What Connect throws where the body ends before the trailers or the message that ends a stream. */
+const cutOff = /^(protocol error: )?missing (EndStreamResponse|trailer|status|message)/;
 
 /** Connect calls it a cancellation when the connection breaks; where nobody cancelled, that misleads. */
 function toCallError(thrown: unknown, cancelled: boolean): PulsewireError {
   const error = toPulsewireError(thrown);
-  if (error.code !== Code.Canceled || cancelled) return error;
+  const broken = error.code === Code.Canceled || (error.reason === "" && cutOff.test(error.message));
+  if (!broken || cancelled) return error;
   const message = `The connection broke before the answer was complete: ${error.message}`;
   return new PulsewireError({ code: Code.Unavailable, message, cause: error });
 }

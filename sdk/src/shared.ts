@@ -12,14 +12,17 @@ export type { Backlog, BacklogItem, BacklogListener, Place } from "./backlog.ts"
 export type { RetryNotice } from "./batcher.ts";
 export type { ClientOptions, PulsewireClient } from "./client.ts";
 export type { DeliveryCounts, DropReason, GatewayCounts } from "./counts.ts";
-export type { Credentials, LoginCredentials } from "./credentials.ts";
+export type { Credentials, LoginCredentials, TokenSource } from "./credentials.ts";
 export type { FieldViolation, Reason } from "./errors.ts";
 export { GatewayClosedError, PulsewireError, QueueFullError, toPulsewireError } from "./errors.ts";
 export type { EventInput, SeverityName } from "./events.ts";
+export type { BreakNotice, FollowOptions } from "./follow.ts";
+export { follow } from "./follow.ts";
 export type { BatchOptions, GatewayOptions, GatewayStore, ItemSettled, QueueLimits } from "./gateway.ts";
 export { Gateway } from "./gateway.ts";
 export * from "./messages.ts";
 export type { FinalOutcome } from "./outcome.ts";
+export { pages } from "./pages.ts";
 export type { WhenFull } from "./queue.ts";
 export {
   backoffMs,

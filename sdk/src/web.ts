@@ -1,5 +1,6 @@
 import { createConnectTransport, createGrpcWebTransport } from "@connectrpc/connect-web";
 import { assembleClient, baseUrlOf, type ClientOptions, type PulsewireClient } from "./client.ts";
+import { fetchUnbroken } from "./fetch-unbroken.ts";
 import { Gateway, type GatewayOptions } from "./gateway.ts";
 
 export * from "./shared.ts";
@@ -25,11 +26,7 @@ export function createClient(options: WebClientOptions): PulsewireClient {
         baseUrl,
         interceptors,
         useBinaryFormat: true,
-        fetch: (input, init) =>
-          fetch(input, {
-            ...init,
-            signal: init?.signal ? AbortSignal.any([init.signal, closed.signal]) : closed.signal,
-          }),
+        fetch: (input, init) => fetchUnbroken(input, init, closed.signal),
       }),
     close: () => closed.abort(),
   });
