@@ -78,6 +78,25 @@ describe("group commit", () => {
     assert.deepEqual(flushes.flat(), ["first", "high", "low", "middle", "high too", "urgent"]);
   });
 
+  test("tenants have their turns, whoever sent first and most", async () => {
+    const { commits, flushes, letGo } = held({ maxRowsPerFlush: 4, maxQueuedRows: 100 });
+    const calls = [commits.submit("loud", ["first"])];
+    await turn();
+    await turn();
+    for (let index = 0; index < 8; index++) calls.push(commits.submit("loud", [`loud ${index}`]));
+    calls.push(commits.submit("calm", ["calm 0"]), commits.submit("calm", ["calm 1"]));
+    calls.push(commits.submit("large", ["a", "b", "c", "d", "e"]));
+    for (let flush = 0; flush < 6; flush++) await letGo();
+    await Promise.all(calls);
+    assert.deepEqual(flushes, [
+      ["first"],
+      ["loud 0", "loud 1", "calm 0", "calm 1"],
+      ["a", "b", "c", "d", "e"],
+      ["loud 2", "loud 3", "loud 4", "loud 5"],
+      ["loud 6", "loud 7"],
+    ]);
+  });
+
   test("the last part of the queue is kept for what is urgent", async () => {
     const { commits, letGo } = held({ maxRowsPerFlush: 100 });
     const calls = [commits.submit("t", ["first"])];

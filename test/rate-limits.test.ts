@@ -12,6 +12,7 @@ import { Scope } from "../server/src/gen/pulsewire/options/v1/access_pb.js";
 import type { HttpRequest } from "../server/src/listener/http.ts";
 import { createClientAddress } from "../server/src/rpc/client-address.ts";
 import { addressBlock } from "../server/src/rpc/limit.ts";
+import { createPaceKeeper } from "../server/src/rpc/pace.ts";
 import { createLocalWindows, createRedisWindows } from "../server/src/rpc/rate-windows.ts";
 import { createTestDatabase, type TestDatabase, testLogger } from "./helpers/database.ts";
 import { assertFails } from "./helpers/errors.ts";
@@ -272,6 +273,38 @@ describe("the limits of keys and tenants", () => {
     assert.equal(standing(third.headers, "ratelimit").tenant.r, 2);
   });
 
+  test("of many calls a minute only a part is answered at once; what is refused so does not count", async () => {
+    const tenant = await server.register("bursty");
+    await limitTenant(tenant.tenantId, 1_200);
+    const headers = withKey(tenant.apiKey);
+    const started = performance.now();
+    const answers = await Promise.allSettled(Array.from({ length: 400 }, () => auth.getMe({}, headers)));
+    const answered = answers.filter(({ status }) => status === "fulfilled").length;
+    // While they arrive there is room for a few more.
+    const most = 101 + ((performance.now() - started) * 1_200) / 60_000;
+    assert.ok(answered >= 100 && answered <= most, String(answered));
+    const refused = answers.find(({ status }) => status === "rejected") as PromiseRejectedResult;
+    const { metadata, retries } = await assertFails(
+      Promise.reject(refused.reason),
+      Code.ResourceExhausted,
+      "RATE_LIMITED",
+    );
+    assert.deepEqual([metadata, retries], [{ limit: "tenant" }, true]);
+    const error = refused.reason as ConnectError;
+    assert.match(error.rawMessage, /^more than 100 calls of this tenant at once, of 1200 in a minute;/);
+    assert.equal(error.metadata.get("retry-after"), "1");
+    assert.deepEqual(standing(error.metadata, "ratelimit-policy"), { "tenant-burst": { q: 100, w: 5 } });
+    assert.deepEqual(standing(error.metadata, "ratelimit"), { "tenant-burst": { r: 0, t: 1 } });
+    await sleep(200);
+    const later = await callJson(server.url, "GetMe", {}, headers.headers);
+    assert.equal(later.status, 200);
+    assert.deepEqual(standing(later.headers, "ratelimit-policy"), {
+      tenant: { q: 1_200, w: 60 },
+      "tenant-burst": { q: 100, w: 5 },
+    });
+    assert.equal(standing(later.headers, "ratelimit").tenant.r, 1_200 - answered - 1);
+  });
+
   test("the server's default is a tenant's limit where none is set", async () => {
     await using narrow = await serve(server.database, { PULSEWIRE_TENANT_LIMITS: "requests_per_minute=1" });
     using there = grpcSession(narrow.url);
@@ -279,6 +312,26 @@ describe("the limits of keys and tenants", () => {
     await client.getMe({}, withKey(server.tenant.apiKey));
     const refused = client.getMe({}, withKey(server.tenant.apiKey));
     await assertFails(refused, Code.ResourceExhausted, "RATE_LIMITED");
+  });
+});
+
+describe("the pace", () => {
+  test("of few calls a minute is any; of many it is theirs, after a burst of five seconds or a hundred", () => {
+    let now = 1_000;
+    const paces = createPaceKeeper(10, () => now);
+    assert.equal(paces.take("few", 100), undefined);
+    const taken = (quota: number) => {
+      let count = 0;
+      while ((paces.take(`of ${quota}`, quota)?.left ?? 0) >= 0) count++;
+      return count;
+    };
+    assert.deepEqual([taken(600), taken(6_000)], [100, 500]);
+    assert.deepEqual([taken(600), taken(6_000)], [0, 0]);
+    now += 1_000;
+    assert.deepEqual([taken(600), taken(6_000)], [10, 100]);
+    now += 60_000;
+    assert.deepEqual([taken(600), taken(6_000)], [100, 500]);
+    assert.deepEqual(paces.take("of 600", 600), { burst: 100, windowMs: 10_000, left: -1, waitMs: 100 });
   });
 });
 

@@ -61,7 +61,7 @@ export function interceptorsOf(context: Context): Interceptor[] {
     limitAddressInterceptor(rateWindows, methodsLimitedByAddress(rules), config.limits.authCallsPerMinute),
     auditRefusals(auditLog, audited),
     authenticateInterceptor(credentials),
-    limitCallerInterceptor(rateWindows, tenantSettings),
+    limitCallerInterceptor(rateWindows, tenantSettings, config.limits.countedCallers),
     authorizeInterceptor(rules, publicCaller),
     suspensionInterceptor(tenantSettings),
     countCallsInterceptor(usage),

@@ -1,12 +1,14 @@
 /** All benches: node test/bench/run.ts [--json bench.json] [--seconds n] [--rounds n] [--without-functions] */
 import { existsSync } from "node:fs";
 import { parseArgs } from "node:util";
+import { alertsBench } from "./alerts.ts";
 import { analyticsBench } from "./analytics.ts";
 import { authBench } from "./auth.ts";
 import { fanOutBench } from "./fan-out.ts";
 import { functionsBench } from "./functions.ts";
 import { ingestBench } from "./ingest.ts";
 import { metricsBench } from "./metrics.ts";
+import { noisyNeighbourBench } from "./noisy-neighbour.ts";
 import { progressBench } from "./progress.ts";
 import { printComparisons, printResult, writeReport } from "./report.ts";
 import { restBench } from "./rest.ts";
@@ -27,6 +29,8 @@ const canRunDocker = existsSync("/usr/sbin/dockerd") && process.geteuid?.() === 
 const figures = async ({ rounds }: { rounds: number }) =>
   analyticsBench({ events: [100_000, 500_000], calls: 20 * rounds });
 const sustained = async ({ seconds }: { seconds: number }) => sustainedBench({ seconds: 4 * seconds });
+const alerts = async ({ seconds, rounds }: { seconds: number; rounds: number }) =>
+  alertsBench({ seconds: Math.max(5, seconds), rounds: Math.min(3, rounds) });
 for (const bench of [
   rpcBench,
   restBench,
@@ -36,6 +40,8 @@ for (const bench of [
   figures,
   authBench,
   metricsBench,
+  alerts,
+  noisyNeighbourBench,
   progressBench,
   ...(canRunDocker && !values["without-functions"] ? [functionsBench] : []),
 ]) {

@@ -5,13 +5,15 @@
  *   submit → queue → (a flusher is free) → take up to maxRows → one transaction → answer each submission
  *
  * The queue is bounded in rows and bytes. Under pressure priority decides who waits and who is refused: what is urgent goes
- * first, unless something else has waited too long, and the last part of the queue is kept for it.
+ * first, unless something else has waited too long, and the last part of the queue is kept for it. What is equally urgent goes
+ * tenant by tenant in turns.
  *
  * A flush that fails because of its data is split into its submissions, so that one bad row harms its own call only.
  */
 import type { ConnectError } from "@connectrpc/connect";
 import { ErrorReason } from "../gen/pulsewire/common/v1/error_reason_pb.js";
 import { failure } from "../rpc/errors.ts";
+import { Lane } from "./lane.ts";
 import { classifyDatabaseError } from "./sqlstate.ts";
 
 /** The rows of one call. */
@@ -70,8 +72,8 @@ const fading = 0.9;
 
 export class GroupCommit<Row, Result> {
   readonly #options: GroupCommitOptions<Row, Result>;
-  /** By priority, each in order of arrival. */
-  readonly #lanes: Waiting<Row, Result>[][] = Array.from({ length: maxPriority + 1 }, () => []);
+  /** By priority. */
+  readonly #lanes: Lane<Waiting<Row, Result>>[] = Array.from({ length: maxPriority + 1 }, () => new Lane());
   #queued = 0;
   #queuedRows = 0;
   #queuedBytes = 0;
@@ -93,7 +95,7 @@ export class GroupCommit<Row, Result> {
     if (weight > this.room(priority) || !this.#hasBytes(bytes, priority)) throw this.overloaded();
     return new Promise((resolve, reject) => {
       const since = performance.now();
-      this.#lanes[priority]?.push({ tenantId, rows, weight, bytes, since, results: [], resolve, reject });
+      this.#lanes[priority]?.add({ tenantId, rows, weight, bytes, since, results: [], resolve, reject });
       this.#queued++;
       this.#queuedRows += weight;
       this.#queuedBytes += bytes;
@@ -157,23 +159,13 @@ export class GroupCommit<Row, Result> {
 
   #take(): Waiting<Row, Result>[] {
     const taken: Waiting<Row, Result>[] = [];
+    const { maxRowsPerFlush } = this.#options;
     let rows = 0;
-    const takeFrom = (lane: Waiting<Row, Result>[], since: number) => {
-      let count = 0;
-      for (const submission of lane) {
-        if (submission.since > since) break;
-        if (rows > 0 && rows + submission.weight > this.#options.maxRowsPerFlush) break;
-        rows += submission.weight;
-        this.#queuedBytes -= submission.bytes;
-        count++;
-      }
-      for (const submission of count === lane.length ? lane : lane.slice(0, count)) taken.push(submission);
-      lane.splice(0, count);
-    };
     const impatient = performance.now() - patienceMs;
-    for (let priority = 1; priority < maxPriority; priority++)
-      takeFrom(this.#lanes[priority] ?? [], impatient);
-    for (const lane of this.#lanes.toReversed()) takeFrom(lane, Number.POSITIVE_INFINITY);
+    for (const lane of this.#lanes.slice(1, maxPriority))
+      rows += lane.take(taken, maxRowsPerFlush - rows, impatient);
+    for (const lane of this.#lanes.toReversed()) rows += lane.take(taken, maxRowsPerFlush - rows);
+    for (const { bytes } of taken) this.#queuedBytes -= bytes;
     this.#queued -= taken.length;
     this.#queuedRows -= rows;
     return taken;

@@ -1,6 +1,7 @@
 /**
- * Rate limits: calls a minute by client address, API key and tenant. Answers and refusals say where the caller stands in
- * the headers `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers-10).
+ * Rate limits: calls a minute by client address, API key and tenant. Where they are more than a hundred, those of keys and tenants
+ * do not all come at once: see `pace.ts`. Answers and refusals say where the caller stands in the headers `RateLimit-Policy`
+ * and `RateLimit` (draft-ietf-httpapi-ratelimit-headers-10).
  */
 import type { DescMethod } from "@bufbuild/protobuf";
 import { ConnectError, type Interceptor } from "@connectrpc/connect";
@@ -11,6 +12,7 @@ import type { AccessRule } from "./access.ts";
 import { callerKey } from "./caller.ts";
 import { clientAddressKey } from "./client-address.ts";
 import { failure } from "./errors.ts";
+import { createPaceKeeper, type Pace, type PaceKeeper } from "./pace.ts";
 import { type Count, type RateWindows, rateWindowMs } from "./rate-windows.ts";
 
 /** Which limit; its name stands in the headers and in the metadata of RATE_LIMITED. */
@@ -44,12 +46,18 @@ export function limitAddressInterceptor(
   return (next) => (req) => {
     if (quota === 0 || !methods.has(req.method)) return next(req);
     const address = req.contextValues.get(clientAddressKey);
-    return limited(windows, [{ name: "auth-address", quota, owner: addressBlock(address) }], next, req);
+    const limits: Limited[] = [{ name: "auth-address", quota, owner: addressBlock(address) }];
+    return limited(windows, undefined, limits, next, req);
   };
 }
 
-/** Limits the calls of an API key and of all credentials of a tenant, where such limits are set. */
-export function limitCallerInterceptor(windows: RateWindows, tenants: TenantSettingsCache): Interceptor {
+/** Limits the calls of an API key and of all credentials of a tenant, where such limits are set; of at most `maxNames` at a time. */
+export function limitCallerInterceptor(
+  windows: RateWindows,
+  tenants: TenantSettingsCache,
+  maxNames: number,
+): Interceptor {
+  const paces = createPaceKeeper(maxNames);
   return (next) => (req) => {
     const caller = req.contextValues.get(callerKey);
     if (!caller) return next(req);
@@ -60,7 +68,7 @@ export function limitCallerInterceptor(windows: RateWindows, tenants: TenantSett
       const limits: Limited[] = [];
       if (keyQuota > 0) limits.push({ name: "api-key", quota: keyQuota, owner: caller.apiKeyId ?? "" });
       if (tenantQuota > 0) limits.push({ name: "tenant", quota: tenantQuota, owner: caller.tenantId });
-      return limited(windows, limits, next, req);
+      return limited(windows, paces, limits, next, req);
     };
     if (known) return limit(Number(known.limits.requestsPerMinute));
     return tenants
@@ -71,35 +79,57 @@ export function limitCallerInterceptor(windows: RateWindows, tenants: TenantSett
 
 type Next = ReturnType<Interceptor>;
 
+/** Items of the two headers. */
+interface Standing {
+  readonly policies: string[];
+  readonly limits: string[];
+}
+
 async function limited(
   windows: RateWindows,
+  paces: PaceKeeper | undefined,
   limits: readonly Limited[],
   next: Next,
   req: Parameters<Next>[0],
 ): ReturnType<Next> {
-  const standing = new Headers();
+  const standing: Standing = { policies: [], limits: [] };
   for (const limit of limits) {
-    const count = await windows.count(`${limit.name}:${limit.owner}`);
-    tell(standing, limit, count);
-    if (count.calls > limit.quota) throw refuse(limit, count, standing);
+    const owner = `${limit.name}:${limit.owner}`;
+    // What comes too fast is not counted: else who does not heed it would be shut out for the rest of the minute.
+    const pace = paces?.take(owner, limit.quota);
+    if (pace && pace.left < 0) throw tooFast(limit, pace, standing);
+    const counted = windows.count(owner);
+    const count = "calls" in counted ? counted : await counted;
+    tell(standing, limit, count, pace);
+    if (count.calls > limit.quota) throw tooMany(limit, count, standing);
   }
   try {
     const res = await next(req);
-    addAll(res.header, standing);
+    show(res.header, standing);
     return res;
   } catch (error) {
-    if (error instanceof ConnectError) addAll(error.metadata, standing);
+    if (error instanceof ConnectError) show(error.metadata, standing);
     throw error;
   }
 }
 
-function tell(headers: Headers, { name, quota }: Limited, { calls, resetMs }: Count): void {
-  headers.append("ratelimit-policy", `"${name}";q=${quota};w=${rateWindowMs / 1_000}`);
-  headers.append("ratelimit", `"${name}";r=${Math.max(0, quota - calls)};t=${Math.ceil(resetMs / 1_000)}`);
+const wholeSeconds = (ms: number) => Math.ceil(ms / 1_000);
+
+function tell(standing: Standing, limit: Limited, { calls, resetMs }: Count, pace: Pace | undefined): void {
+  const { name, quota } = limit;
+  standing.policies.push(`"${name}";q=${quota};w=${rateWindowMs / 1_000}`);
+  standing.limits.push(`"${name}";r=${Math.max(0, quota - calls)};t=${wholeSeconds(resetMs)}`);
+  if (pace) tellPace(standing, limit, pace);
 }
 
-function addAll(headers: Headers, more: Headers): void {
-  for (const [name, value] of more) headers.append(name, value);
+function tellPace(standing: Standing, { name }: Limited, { burst, windowMs, left, waitMs }: Pace): void {
+  standing.policies.push(`"${name}-burst";q=${burst};w=${wholeSeconds(windowMs)}`);
+  standing.limits.push(`"${name}-burst";r=${Math.max(0, left)};t=${wholeSeconds(waitMs)}`);
+}
+
+function show(headers: Headers, { policies, limits }: Standing): void {
+  headers.append("ratelimit-policy", policies.join(", "));
+  headers.append("ratelimit", limits.join(", "));
 }
 
 const owners: Record<LimitName, string> = {
@@ -108,13 +138,25 @@ const owners: Record<LimitName, string> = {
   tenant: "calls of this tenant",
 };
 
-function refuse({ name, quota }: Limited, { resetMs }: Count, standing: Headers): ConnectError {
-  const error = failure(
-    ErrorReason.RATE_LIMITED,
-    `more than ${quota} ${owners[name]} in a minute; call again in ${Math.ceil(resetMs / 1_000)} s`,
-    { metadata: { limit: name }, retryAfterMs: resetMs },
-  );
-  addAll(error.metadata, standing);
+function tooMany({ name, quota }: Limited, { resetMs }: Count, standing: Standing): ConnectError {
+  const told = `more than ${quota} ${owners[name]} in a minute; call again in ${wholeSeconds(resetMs)} s`;
+  return refuse(name, told, resetMs, standing);
+}
+
+/** So that those who were refused do not come back for each call that there is room for. */
+const leastPauseMs = 1_000;
+
+function tooFast(limit: Limited, pace: Pace, standing: Standing): ConnectError {
+  const { name, quota } = limit;
+  tellPace(standing, limit, pace);
+  const waitMs = Math.max(leastPauseMs, pace.waitMs);
+  const told = `more than ${pace.burst} ${owners[name]} at once, of ${quota} in a minute; call again in ${wholeSeconds(waitMs)} s`;
+  return refuse(name, told, waitMs, standing);
+}
+
+function refuse(limit: LimitName, told: string, retryAfterMs: number, standing: Standing): ConnectError {
+  const error = failure(ErrorReason.RATE_LIMITED, told, { metadata: { limit }, retryAfterMs });
+  show(error.metadata, standing);
   return error;
 }
 

@@ -70,7 +70,8 @@ export declare type ApiKey = Message<"pulsewire.auth.v1.ApiKey"> & {
   allowedIpRanges: string[];
 
   /**
-   * Calls a minute with this key; beyond is RATE_LIMITED. 0: no limit of its own.
+   * Calls a minute with this key; beyond is RATE_LIMITED. Of more than a hundred, a hundred or those of five seconds may come at
+   * once, the others at their rate. 0: no limit of its own.
    *
    * @generated from field: int32 requests_per_minute = 8;
    */

@@ -79,7 +79,8 @@ export declare type TenantLimits = Message<"pulsewire.auth.v1.TenantLimits"> & {
   costBudgetMicros?: bigint | undefined;
 
   /**
-   * Calls a minute by all of the tenant's credentials together; beyond is RATE_LIMITED. 0 to 10^9.
+   * Calls a minute by all of the tenant's credentials together; beyond is RATE_LIMITED. Of more than a hundred, a hundred or those of
+   * five seconds may come at once, the others at their rate. 0 to 10^9.
    *
    * @generated from field: optional int64 requests_per_minute = 9;
    */
