@@ -441,11 +441,11 @@ describe("API keys", () => {
       assert.equal(queries, cold);
       assert.equal(noted.length, 2_050);
       const wrong = newApiKey();
-      for (let i = 0; i < 50; i++) await assert.rejects(authenticate(wrong, "192.0.2.1"));
+      for (let i = 0; i < 50; i++) await assert.rejects(async () => await authenticate(wrong, "192.0.2.1"));
       assert.ok(queries <= 2 * cold, `${queries - cold} queries for a wrong key`);
       const asked = queries;
       const misspelt = `${wrong.slice(0, 9)}${wrong[9] === "A" ? "B" : "A"}${wrong.slice(10)}`;
-      await assert.rejects(authenticate(misspelt, "192.0.2.1"), /misspelt/);
+      await assert.rejects(async () => await authenticate(misspelt, "192.0.2.1"), /misspelt/);
       assert.equal(queries, asked, "a wrong checksum is seen without a query");
       known.close();
     });

@@ -1,6 +1,6 @@
 /** The server's life: create, start, drain, destroy. */
 import { createRegistry, type DescMethod } from "@bufbuild/protobuf";
-import type { ContextValues, Interceptor } from "@connectrpc/connect";
+import type { ContextValues } from "@connectrpc/connect";
 import { auditKinds } from "./auth/audit/methods.ts";
 import { jwksHandler } from "./auth/signing-keys/jwks.ts";
 import type { Context } from "./context.ts";
@@ -29,6 +29,7 @@ import { authenticateInterceptor } from "./rpc/authenticate.ts";
 import { authorizeInterceptor } from "./rpc/authorize.ts";
 import { clientAddressKey, createClientAddress } from "./rpc/client-address.ts";
 import { errorsInterceptor, explainProtocolError } from "./rpc/errors.ts";
+import type { Interceptor } from "./rpc/interceptor.ts";
 import { limitAddressInterceptor, limitCallerInterceptor, methodsLimitedByAddress } from "./rpc/limit.ts";
 import { logInterceptor } from "./rpc/log.ts";
 import { suspensionInterceptor } from "./rpc/suspension.ts";

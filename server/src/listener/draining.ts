@@ -1,5 +1,6 @@
-import { Code, ConnectError, type Interceptor } from "@connectrpc/connect";
+import { Code, ConnectError, type StreamRequest } from "@connectrpc/connect";
 import { ErrorInfoSchema, RetryInfoSchema } from "../gen/google/rpc/error_details_pb.js";
+import type { AnyResponse, Interceptor, Next } from "../rpc/interceptor.ts";
 import { PushStream } from "../rpc/push-stream.ts";
 import { amended } from "../rpc/stream.ts";
 import { Call } from "./lean/call.ts";
@@ -41,8 +42,9 @@ export function endStreamsOnShutdown(shutdown: AbortSignal): Interceptor {
     for (const stream of open) stream.shutDown(error);
   });
 
-  return (next) => async (req) => {
-    if (!req.stream) return next(req);
+  return (next) => (req) => (req.stream ? follow(next, req) : next(req));
+
+  async function follow(next: Next, req: StreamRequest): Promise<AnyResponse> {
     // A lean call has a signal of its own, which is seldom asked for.
     const call: object = req;
     const stream = new OpenStream(call instanceof Call ? call : new LinkedSignal(req.signal), (ended) =>
@@ -51,7 +53,7 @@ export function endStreamsOnShutdown(shutdown: AbortSignal): Interceptor {
     open.add(stream);
     try {
       const guarded = call instanceof Call ? req : amended(req, { signal: stream.signal });
-      const res = await stream.step(next(guarded));
+      const res = await stream.step(Promise.resolve(next(guarded)));
       if (!res.stream) return res;
       if (res.message instanceof PushStream) {
         guardPushed(res.message, stream);
@@ -64,7 +66,7 @@ export function endStreamsOnShutdown(shutdown: AbortSignal): Interceptor {
       stream.close();
       throw stream.error ?? error;
     }
-  };
+  }
 }
 
 /** What tells a handler that its call is over. */

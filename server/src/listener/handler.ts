@@ -8,12 +8,12 @@ import {
   createConnectRouter,
   createMethodImplSpec,
   createServiceImplSpec,
-  type Interceptor,
   type MethodImplSpec,
 } from "@connectrpc/connect";
 import type { UniversalHandler } from "@connectrpc/connect/protocol";
 import { compressionBrotli, compressionGzip } from "@connectrpc/connect-node";
 import type { Logger } from "pino";
+import { forConnect, type Interceptor } from "../rpc/interceptor.ts";
 import type { AmendError } from "./amend-errors.ts";
 import { callConnect } from "./connect-path.ts";
 import { endStreamsOnShutdown, shutdownError } from "./draining.ts";
@@ -31,7 +31,7 @@ export interface RpcHandlerOptions {
   /** Registers the services. */
   routes: (router: ConnectRouter) => void;
   /** Run around every call, the first one outermost. */
-  interceptors?: Interceptor[];
+  interceptors?: readonly Interceptor[];
   /** Once aborted, new calls are refused and open streams end; see `drainingError`. */
   shutdownSignal: AbortSignal;
   /** Departures from {@link listenerLimits}. */
@@ -79,7 +79,7 @@ export function createRpcHandler(options: RpcHandlerOptions): RpcHandler {
     compressMinBytes: limits.compressMinBytes,
     maxTimeoutMs: limits.maxTimeoutMs,
     jsonOptions,
-    interceptors,
+    interceptors: [forConnect(interceptors)],
   });
   const specs: MethodImplSpec[] = [];
   options.routes(alsoInto(router, specs));

@@ -5,8 +5,9 @@ import { createServer as createTlsServer, type TLSSocket } from "node:tls";
 import { Code, ConnectError } from "@connectrpc/connect";
 import type { Logger } from "pino";
 import { cutOff } from "./body.ts";
-import { heldOf } from "./held.ts";
+import { heldOf, hold } from "./held.ts";
 import type { HttpHandler, HttpRequest, HttpResponse } from "./http.ts";
+import { createDirectConnections } from "./lean/direct.ts";
 import type { LeanPath } from "./lean/path.ts";
 import { type ListenerLimits, listenerLimits } from "./limits.ts";
 import { followRequests } from "./requests.ts";
@@ -86,6 +87,8 @@ export function createListener(options: ListenerOptions): Listener {
     }
   }
 
+  // Of connections whose next request is answered already, so to speak.
+  const answers = new WeakMap<Socket, HttpHandler>();
   const h1 = createHttp1Server(
     {
       maxHeaderSize: limits.maxHeaderBytes,
@@ -96,7 +99,12 @@ export function createListener(options: ListenerOptions): Listener {
       connectionsCheckingInterval: Math.min(1000, Math.max(20, limits.headersTimeoutMs / 4)),
     },
     (req, res) => {
-      if (!lean?.takeRequest(req, res)) onRequest(req, res);
+      const answer = answers.get(req.socket);
+      if (answer) {
+        answers.delete(req.socket);
+        hold(req, { chunks: [], ended: false, answer });
+        onRequest(req, res);
+      } else if (!lean?.takeRequest(req, res)) onRequest(req, res);
     },
   );
   h1.maxHeadersCount = limits.maxHeaderListPairs;
@@ -129,6 +137,27 @@ export function createListener(options: ListenerOptions): Listener {
   });
   h2.on("session", (session) => sessions.track(session));
 
+  const direct =
+    lean &&
+    createDirectConnections({
+      lean,
+      limits,
+      toNode(socket, bytes, answer) {
+        if (answer) answers.set(socket, answer);
+        socket.pause();
+        socket.unshift(bytes);
+        serveByNode(socket);
+        // What was put back comes before what Node's parser reads by itself.
+        process.nextTick(() => socket.resume());
+      },
+    });
+  function serveByNode(socket: Socket): void {
+    h1.emit("connection", socket);
+    // Node's HTTP/1.1 parser reads TLS beneath the stream, past its own pause after a large answer, and then fails
+    // ("Parse Error: Paused"). A listener for data makes it read the stream.
+    if (tls !== undefined) socket.on("data", () => {});
+  }
+
   const accept = {
     noDelay: true,
     keepAlive: true,
@@ -141,12 +170,8 @@ export function createListener(options: ListenerOptions): Listener {
     }
     socket.once("finish", linger);
     if (protocol === "h2") h2.emit("connection", socket);
-    else {
-      h1.emit("connection", socket);
-      // Node's HTTP/1.1 parser reads TLS beneath the stream, past its own pause after a large answer, and then fails
-      // ("Parse Error: Paused"). A listener for data makes it read the stream.
-      if (tls !== undefined) socket.on("data", () => {});
-    }
+    else if (direct) direct.take(socket);
+    else serveByNode(socket);
   }
   const server: Server =
     tls === undefined
@@ -195,10 +220,12 @@ export function createListener(options: ListenerOptions): Listener {
     draining = true;
     const closed = new Promise<void>((resolve) => server.close(() => resolve()));
     for (const socket of undecided) socket.destroy();
+    direct?.drain();
     h1.close();
     await closed;
     await Promise.all([...sockets].map((socket) => new Promise((resolve) => socket.once("close", resolve))));
     requests.stop();
+    direct?.stop();
   }
 
   return {

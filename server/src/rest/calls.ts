@@ -14,7 +14,6 @@ import {
   createContextKey,
   createServiceImplSpec,
   type HandlerContext,
-  type Interceptor,
   type MethodImplSpec,
   type ServiceImpl,
 } from "@connectrpc/connect";
@@ -24,6 +23,7 @@ import { unaryFormats } from "../listener/lean/formats.ts";
 import { type LeanMethod, leanMethod } from "../listener/lean/method.ts";
 import type { Peer } from "../listener/lean/path.ts";
 import type { CallValues } from "../listener/lean/values.ts";
+import type { Interceptor } from "../rpc/interceptor.ts";
 import { OneMessage } from "../rpc/one-message.ts";
 
 type AnyMessage = MessageShape<DescMessage>;

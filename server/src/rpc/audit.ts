@@ -14,7 +14,6 @@ import {
   type ConnectError,
   createContextKey,
   type HandlerContext,
-  type Interceptor,
   type StreamRequest,
   type UnaryRequest,
 } from "@connectrpc/connect";
@@ -27,6 +26,7 @@ import { type Caller, callerKey, refusedCaller } from "./caller.ts";
 import { clientAddressKey } from "./client-address.ts";
 import { toCallerError } from "./errors.ts";
 import { replayedHeader } from "./idempotency.ts";
+import { type AnyRequest, type AnyResponse, type Interceptor, isPromise, type Next } from "./interceptor.ts";
 import { requestIdKey } from "./trace.ts";
 
 /** The entry of a call in the making. */
@@ -70,19 +70,23 @@ export function noteAudit(context: HasValues, facts: AuditFacts): void {
 
 /** Around authentication and authorization: enters calls that never reach their handler. */
 export function auditRefusals(log: AuditLog, kinds: ReadonlyMap<DescMethod, AuditKind>): Interceptor {
-  return (next) => async (req) => {
+  const enter = async (req: AnyRequest, thrown: unknown): Promise<never> => {
+    const error = toCallerError(thrown, req.contextValues.get(requestIdKey));
+    const caller = req.contextValues.get(callerKey) ?? refusedCaller(error);
+    if (!caller || caller.kind === "anonymous" || req.contextValues.get(draftKey)) throw thrown;
+    const isMutation = kinds.get(req.method) === "mutation";
+    if ((isMutation ? saysSomething(error) : isDenial(error)) && isNews(log, req, caller, error)) {
+      // The caller is to hear why they were refused, even where that cannot be entered.
+      await enterRefusal(log, req, caller, isMutation, error).catch(() => {});
+    }
+    throw thrown;
+  };
+  return (next) => (req) => {
     try {
-      return await next(req);
+      const answer = next(req);
+      return isPromise(answer) ? answer.catch((thrown: unknown) => enter(req, thrown)) : answer;
     } catch (thrown) {
-      const error = toCallerError(thrown, req.contextValues.get(requestIdKey));
-      const caller = req.contextValues.get(callerKey) ?? refusedCaller(error);
-      if (!caller || caller.kind === "anonymous" || req.contextValues.get(draftKey)) throw thrown;
-      const isMutation = kinds.get(req.method) === "mutation";
-      if ((isMutation ? saysSomething(error) : isDenial(error)) && isNews(log, req, caller, error)) {
-        // The caller is to hear why they were refused, even where that cannot be entered.
-        await enterRefusal(log, req, caller, isMutation, error).catch(() => {});
-      }
-      throw thrown;
+      return enter(req, thrown);
     }
   };
 }
@@ -101,9 +105,16 @@ async function enterRefusal(
 
 /** Around the handler, inside everything else: enters what was done and what failed. */
 export function auditCalls(log: AuditLog, kinds: ReadonlyMap<DescMethod, AuditKind>): Interceptor {
-  return (next) => async (req) => {
+  return (next) => (req) => {
     const kind = kinds.get(req.method) ?? "unentered";
-    if (kind === "unentered" || req.stream) return await next(req);
+    return kind === "unentered" || req.stream ? next(req) : entered(kind, next, req);
+  };
+
+  async function entered(
+    kind: Exclude<AuditKind, "unentered">,
+    next: Next,
+    req: UnaryRequest,
+  ): Promise<AnyResponse> {
     const caller = req.contextValues.get(callerKey);
     const draft = await begin(log, req, caller, true);
     req.contextValues.set(draftKey, draft);
@@ -128,7 +139,7 @@ export function auditCalls(log: AuditLog, kinds: ReadonlyMap<DescMethod, AuditKi
       }
       throw thrown;
     }
-  };
+  }
 }
 
 async function conclude(draft: Draft, facts: AuditFacts, error?: ConnectError): Promise<void> {

@@ -1,10 +1,11 @@
-import type { ContextValues, Interceptor, StreamRequest, UnaryRequest } from "@connectrpc/connect";
+import type { ContextValues } from "@connectrpc/connect";
 import type { Credentials } from "../auth/credentials.ts";
 import { ErrorReason } from "../gen/pulsewire/common/v1/error_reason_pb.js";
 import { tenantSlugOf } from "../progress/clients.ts";
-import { callerKey } from "./caller.ts";
+import { type Caller, callerKey } from "./caller.ts";
 import { clientAddressKey } from "./client-address.ts";
 import { failure } from "./errors.ts";
+import { type AnyRequest, type Interceptor, isPromise } from "./interceptor.ts";
 
 /** Names the tenant, by its slug, whose identity provider has issued the token. */
 const tenantHeader = "x-pulsewire-tenant";
@@ -16,22 +17,26 @@ const tenantHeader = "x-pulsewire-tenant";
 export function authenticateInterceptor(credentials: Credentials): Interceptor {
   const fromApiKey = (secret: string, values: ContextValues) =>
     credentials.fromApiKey(secret, values.get(clientAddressKey));
-  return (next) => async (req) => {
+  const callerFrom = (req: AnyRequest): Caller | Promise<Caller> | undefined => {
     const apiKey = req.header.get("x-api-key");
+    if (apiKey !== null) return fromApiKey(apiKey.trim(), req.contextValues);
     const authorization = req.header.get("authorization");
-    if (apiKey !== null) {
-      req.contextValues.set(callerKey, await fromApiKey(apiKey.trim(), req.contextValues));
-    } else if (authorization !== null) {
-      const bearer = /^bearer +(\S+)$/i.exec(authorization.trim())?.[1] ?? keyInBasic(authorization);
-      if (bearer === undefined) {
-        throw failure(ErrorReason.INVALID_TOKEN, "the header 'authorization' must read 'Bearer' and a token");
-      }
-      const caller = await (bearer.startsWith("evp_")
-        ? fromApiKey(bearer, req.contextValues)
-        : credentials.fromToken(bearer, tenantNamedBy(req)));
-      req.contextValues.set(callerKey, caller);
+    if (authorization === null) return undefined;
+    const bearer = /^bearer +(\S+)$/i.exec(authorization.trim())?.[1] ?? keyInBasic(authorization);
+    if (bearer === undefined) {
+      throw failure(ErrorReason.INVALID_TOKEN, "the header 'authorization' must read 'Bearer' and a token");
     }
-    return next(req);
+    return bearer.startsWith("evp_")
+      ? fromApiKey(bearer, req.contextValues)
+      : credentials.fromToken(bearer, tenantNamedBy(req));
+  };
+  return (next) => (req) => {
+    const goOn = (caller: Caller | undefined) => {
+      if (caller) req.contextValues.set(callerKey, caller);
+      return next(req);
+    };
+    const caller = callerFrom(req);
+    return isPromise(caller) ? caller.then(goOn) : goOn(caller);
   };
 }
 
@@ -43,7 +48,7 @@ function keyInBasic(authorization: string): string | undefined {
 }
 
 /** The header wins; without it, the KRN of a client names its tenant (Pebbles), in calls that are not streams. */
-function tenantNamedBy(req: UnaryRequest | StreamRequest): string | undefined {
+function tenantNamedBy(req: AnyRequest): string | undefined {
   const named = req.header.get(tenantHeader)?.trim();
   if (named || req.stream) return named;
   const { clientKrn } = req.message as { clientKrn?: string };

@@ -1,10 +1,10 @@
 import type { DescMethod } from "@bufbuild/protobuf";
-import type { Interceptor } from "@connectrpc/connect";
 import { ErrorReason } from "../gen/pulsewire/common/v1/error_reason_pb.js";
 import { Scope } from "../gen/pulsewire/options/v1/access_pb.js";
 import type { AccessRule } from "./access.ts";
 import { type Caller, callerKey, missingCredentials, passwordChangeRequired } from "./caller.ts";
 import { failure } from "./errors.ts";
+import type { Interceptor } from "./interceptor.ts";
 
 /**
  * Lets a call through only when the method's access rule says so. A method without a rule is refused.

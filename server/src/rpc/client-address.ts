@@ -44,6 +44,7 @@ export function createClientAddress(settings: ProxySettings): (req: Peer) => str
 
 /** An address without the prefix of IPv4 on an IPv6 socket and without a zone. */
 function plain(address = ""): string {
+  if (!address.includes(":")) return address;
   return address.replace(/^::ffff:(?=\d+\.)/i, "").replace(/%.*$/, "");
 }
 

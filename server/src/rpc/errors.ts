@@ -4,11 +4,12 @@
  */
 import { create } from "@bufbuild/protobuf";
 import { durationFromMs } from "@bufbuild/protobuf/wkt";
-import { Code, ConnectError, type Interceptor } from "@connectrpc/connect";
+import { Code, ConnectError } from "@connectrpc/connect";
 import type { Logger } from "pino";
 import { classifyDatabaseError } from "../db/sqlstate.ts";
 import { BadRequestSchema, ErrorInfoSchema, RetryInfoSchema } from "../gen/google/rpc/error_details_pb.js";
 import { ErrorReason } from "../gen/pulsewire/common/v1/error_reason_pb.js";
+import { type Interceptor, settle } from "./interceptor.ts";
 import { wrapStream } from "./stream.ts";
 import { requestIdKey } from "./trace.ts";
 
@@ -180,7 +181,7 @@ const defaultReasons: Partial<Record<Code, Exclude<ErrorReason, ErrorReason.UNSP
 
 /** Sends only errors that the caller may see, and logs the cause of those that are our fault. */
 export function errorsInterceptor(logger: Logger): Interceptor {
-  return (next) => async (req) => {
+  return (next) => (req) => {
     const requestId = req.contextValues.get(requestIdKey);
     const translate = (error: unknown): ConnectError => {
       const shown = toCallerError(error, requestId);
@@ -190,12 +191,14 @@ export function errorsInterceptor(logger: Logger): Interceptor {
       }
       return shown;
     };
-    try {
-      const res = await next(req);
-      return res.stream ? { ...res, message: wrapStream(res.message, { onError: translate }) } : res;
-    } catch (error) {
-      throw translate(error);
-    }
+    return settle(
+      next,
+      req,
+      (res) => (res.stream ? { ...res, message: wrapStream(res.message, { onError: translate }) } : res),
+      (error) => {
+        throw translate(error);
+      },
+    );
   };
 }
 

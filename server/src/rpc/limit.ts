@@ -4,7 +4,7 @@
  * and `RateLimit` (draft-ietf-httpapi-ratelimit-headers-10).
  */
 import type { DescMethod } from "@bufbuild/protobuf";
-import { ConnectError, type Interceptor } from "@connectrpc/connect";
+import { ConnectError } from "@connectrpc/connect";
 import type { TenantSettingsCache } from "../auth/tenants/settings.ts";
 import { AuthService } from "../gen/pulsewire/auth/v1/auth_service_pb.js";
 import { ErrorReason } from "../gen/pulsewire/common/v1/error_reason_pb.js";
@@ -12,6 +12,7 @@ import type { AccessRule } from "./access.ts";
 import { callerKey } from "./caller.ts";
 import { clientAddressKey } from "./client-address.ts";
 import { failure } from "./errors.ts";
+import type { AnyRequest, AnyResponse, Interceptor, Next } from "./interceptor.ts";
 import { createPaceKeeper, type Pace, type PaceKeeper } from "./pace.ts";
 import { type Count, type RateWindows, rateWindowMs } from "./rate-windows.ts";
 
@@ -77,8 +78,6 @@ export function limitCallerInterceptor(
   };
 }
 
-type Next = ReturnType<Interceptor>;
-
 /** Items of the two headers. */
 interface Standing {
   readonly policies: string[];
@@ -90,8 +89,8 @@ async function limited(
   paces: PaceKeeper | undefined,
   limits: readonly Limited[],
   next: Next,
-  req: Parameters<Next>[0],
-): ReturnType<Next> {
+  req: AnyRequest,
+): Promise<AnyResponse> {
   const standing: Standing = { policies: [], limits: [] };
   for (const limit of limits) {
     const owner = `${limit.name}:${limit.owner}`;

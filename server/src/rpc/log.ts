@@ -1,12 +1,13 @@
-import { Code, ConnectError, type Interceptor } from "@connectrpc/connect";
+import { Code, ConnectError } from "@connectrpc/connect";
 import type { Logger } from "pino";
 import { callerKey } from "./caller.ts";
+import { type Interceptor, settle } from "./interceptor.ts";
 import { wrapStream } from "./stream.ts";
 import { requestIdKey } from "./trace.ts";
 
 /** Writes a line for every call when it is over: successes at level debug, failures at info. Never a message body. */
 export function logInterceptor(logger: Logger): Interceptor {
-  return (next) => async (req) => {
+  return (next) => (req) => {
     const started = performance.now();
     const finish = (error?: unknown) => {
       const level = error === undefined ? "debug" : "info";
@@ -23,14 +24,18 @@ export function logInterceptor(logger: Logger): Interceptor {
         "call",
       );
     };
-    try {
-      const res = await next(req);
-      if (res.stream) return { ...res, message: wrapStream(res.message, { onEnd: finish }) };
-      finish();
-      return res;
-    } catch (error) {
-      finish(error);
-      throw error;
-    }
+    return settle(
+      next,
+      req,
+      (res) => {
+        if (res.stream) return { ...res, message: wrapStream(res.message, { onEnd: finish }) };
+        finish();
+        return res;
+      },
+      (error) => {
+        finish(error);
+        throw error;
+      },
+    );
   };
 }

@@ -1,9 +1,9 @@
 import type { DescMessage, MessageShape } from "@bufbuild/protobuf";
 import { pathToString } from "@bufbuild/protobuf/reflect";
 import { createValidator, type Violation } from "@bufbuild/protovalidate";
-import type { Interceptor } from "@connectrpc/connect";
 import { ErrorReason } from "../gen/pulsewire/common/v1/error_reason_pb.js";
 import { type FieldViolation, failure } from "./errors.ts";
+import type { Interceptor } from "./interceptor.ts";
 import { certainlyValid } from "./quick-check.ts";
 import { amended, wrapStream } from "./stream.ts";
 import { illFormedFields } from "./well-formed.ts";
@@ -65,7 +65,7 @@ export function invalidRequest(violations: readonly FieldViolation[]) {
 }
 
 /** Refuses requests that break a field rule of the contract, on unary calls and on each message of a stream. */
-export const validateInterceptor: Interceptor = (next) => async (req) => {
+export const validateInterceptor: Interceptor = (next) => (req) => {
   const check = (message: MessageShape<DescMessage>) => {
     if (validated in message) return;
     const violations = violationsOf(req.method.input, message);

@@ -1,4 +1,3 @@
-import { hash } from "node:crypto";
 import type { Kysely } from "kysely";
 import type { Config } from "../../config.ts";
 import type { Database } from "../../db/schema.ts";
@@ -8,6 +7,7 @@ import { Scope } from "../../gen/pulsewire/options/v1/access_pb.js";
 import { addressRanges } from "../../rpc/address-ranges.ts";
 import { blame, type Caller } from "../../rpc/caller.ts";
 import { failure } from "../../rpc/errors.ts";
+import { createSecretHashes } from "./hashes.ts";
 import type { KnownKey, KnownKeys } from "./known-keys.ts";
 import type { LastUse } from "./last-use.ts";
 import { hashApiKey, isApiKeyShaped } from "./secret.ts";
@@ -23,16 +23,17 @@ export interface KeyAuthenticatorParts {
 
 /**
  * Finds the caller of an API key that is used from an address. Throws INVALID_API_KEY, and KEY_RESTRICTED where the key
- * is not for the address. A key that was seen lately costs no query.
+ * is not for the address. A key that was seen lately costs no query and no promise.
  */
 export function createKeyAuthenticator({
   db,
   config,
   known,
   lastUse,
-}: KeyAuthenticatorParts): (secret: string, address: string) => Promise<Caller> {
+}: KeyAuthenticatorParts): (secret: string, address: string) => Caller | Promise<Caller> {
   const ttlMs = config.auth.apiKeyCacheTtlSeconds * 1_000;
   const pending = new Map<string, Promise<KnownKey | undefined>>();
+  const hashes = createSecretHashes();
 
   const lookUp = async (keyHash: Buffer, cacheKey: string): Promise<KnownKey | undefined> => {
     const mayRemember = known.reading();
@@ -65,10 +66,7 @@ export function createKeyAuthenticator({
     return await lookup;
   };
 
-  return async (secret, address) => {
-    // The hash as a text at once: a Buffer in between costs more than the hash. What is known has been checked before.
-    const cacheKey = hash("sha256", secret, "base64");
-    const key = known.get(cacheKey) ?? (await find(secret, cacheKey));
+  const callerOf = (key: KnownKey | undefined, address: string): Caller => {
     if (!key) {
       throw failure(
         ErrorReason.INVALID_API_KEY,
@@ -79,6 +77,14 @@ export function createKeyAuthenticator({
     if (addresses && !addresses.has(address)) throw blame(wrongAddress(address), caller);
     lastUse.note(caller.tenantId, caller.apiKeyId, address);
     return caller;
+  };
+
+  return (secret, address) => {
+    const cacheKey = hashes.of(secret);
+    const key = known.get(cacheKey);
+    if (!key) return find(secret, cacheKey).then((found) => callerOf(found, address));
+    hashes.keep(secret, cacheKey);
+    return callerOf(key, address);
   };
 }
 

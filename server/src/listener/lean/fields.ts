@@ -139,6 +139,18 @@ export class AnswerFields extends LazyHeaders implements Headers {
     else this.#few.forEach((text, index) => void list.push(index % 2 === 0 ? prefix + text : text));
   }
 
+  /** The fields as lines of HTTP/1.1, each name with a prefix. Whatever is in here has been found to be writable. */
+  lines(prefix = ""): string {
+    let text = "";
+    if (this.full) for (const [name, value] of this.full) text += `${prefix}${name}: ${value}\r\n`;
+    else {
+      const few = this.#few;
+      for (let index = 0; index < few.length; index += 2)
+        text += `${prefix}${few[index]}: ${few[index + 1]}\r\n`;
+    }
+    return text;
+  }
+
   protected override build(): Headers {
     const headers = new Headers();
     const few = this.#few;

@@ -2,6 +2,7 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import type { TLSSocket } from "node:tls";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { type Held, hold } from "../held.ts";
+import { chunkOf } from "./chunks.ts";
 import type { AnswerFields } from "./fields.ts";
 import type { HandOver } from "./path.ts";
 import type { Wire, WireEvents } from "./wire.ts";
@@ -75,8 +76,7 @@ export class Http1Wire implements Wire {
   }
 
   /**
-   * Pieces go to the socket itself, once it is this answer's turn: the same piece may go to thousands, and so its frame
-   * is made once, too.
+   * Pieces go to the socket itself, once it is this answer's turn, so that their frames are made once, too.
    */
   write(piece: Uint8Array): boolean {
     const { socket } = this.#res;
@@ -99,22 +99,6 @@ export class Http1Wire implements Wire {
     hold(req, held);
     this.#handOver.request(req, res);
   }
-}
-
-let lastPiece: Uint8Array | undefined;
-let lastChunk: Buffer | undefined;
-
-/** A piece as a chunk of an answer of unknown length. */
-function chunkOf(piece: Uint8Array): Buffer {
-  if (piece === lastPiece && lastChunk) return lastChunk;
-  const head = `${piece.byteLength.toString(16)}\r\n`;
-  const chunk = Buffer.allocUnsafe(head.length + piece.byteLength + 2);
-  chunk.write(head, 0, "latin1");
-  chunk.set(piece, head.length);
-  chunk.write("\r\n", head.length + piece.byteLength, "latin1");
-  lastPiece = piece;
-  lastChunk = chunk;
-  return chunk;
 }
 
 function onData(this: Carrying<IncomingMessage>, chunk: Buffer): void {

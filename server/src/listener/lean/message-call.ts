@@ -31,8 +31,8 @@ export abstract class MessageCall extends Call implements WireEvents {
     wire.listen(this);
   }
 
-  /** Runs interceptors and handler, and answers. Never rejects. */
-  protected abstract serve(message: Message): Promise<void>;
+  /** Runs interceptors and handler, and answers. Never throws. */
+  protected abstract serve(message: Message): void;
 
   protected get encrypted(): boolean {
     return this.wire.encrypted;
@@ -89,7 +89,7 @@ export abstract class MessageCall extends Call implements WireEvents {
     }
     this.first = undefined;
     this.more = undefined;
-    void this.serve(message);
+    this.serve(message);
   }
 
   closed(reason: unknown): void {

@@ -9,17 +9,16 @@ import {
   toBinary,
   toJsonString,
 } from "@bufbuild/protobuf";
+import { Code, ConnectError, type HandlerContext, type MethodImplSpec } from "@connectrpc/connect";
 import {
-  Code,
-  ConnectError,
-  type HandlerContext,
+  type Answer,
+  type AnyRequest,
+  type AnyResponse,
+  around,
   type Interceptor,
-  type MethodImplSpec,
-  type StreamRequest,
-  type StreamResponse,
-  type UnaryRequest,
-  type UnaryResponse,
-} from "@connectrpc/connect";
+  isPromise,
+  type Next,
+} from "../../rpc/interceptor.ts";
 import { OneMessage } from "../../rpc/one-message.ts";
 import { Call } from "./call.ts";
 
@@ -28,9 +27,6 @@ export type Decoder = (bytes: Uint8Array) => Message;
 /** Writes answers of a method; undefined leaves the message to the usual way. */
 export type Encoder = (message: Message) => Uint8Array | undefined;
 
-export type AnyRequest = UnaryRequest | StreamRequest;
-export type AnyResponse = UnaryResponse | StreamResponse;
-
 /** A method as the lean path calls it: everything that is the same in every call is made once. */
 export interface LeanMethod {
   readonly desc: DescMethod;
@@ -38,8 +34,8 @@ export interface LeanMethod {
   readonly streams: boolean;
   /** An empty request, until there is one. */
   readonly nothing: Message;
-  /** The interceptors and the handler. */
-  invoke(call: Call): Promise<AnyResponse>;
+  /** The interceptors and the handler; a promise only where one of them waits. */
+  invoke(call: Call): Answer;
   readProto(bytes: Uint8Array): Message;
   readJson(text: string): Message;
   writeProto(message: Message): Uint8Array;
@@ -67,9 +63,7 @@ export function leanMethod(spec: MethodImplSpec, options: LeanMethodOptions): Le
   const { input, output } = desc;
   const { jsonOptions, decoder, encoder } = options;
   const streams = spec.kind === "server_streaming";
-  const answer = streams ? answerStream(spec) : answerOnce(spec);
-  let invoke = answer;
-  for (const interceptor of options.interceptors.toReversed()) invoke = interceptor(invoke);
+  const invoke = around(options.interceptors, streams ? answerStream(spec) : answerOnce(spec));
   return {
     desc,
     path: `/${desc.parent.typeName}/${desc.name}`,
@@ -100,29 +94,29 @@ export function leanMethod(spec: MethodImplSpec, options: LeanMethodOptions): Le
   };
 }
 
-type Answer = (req: AnyRequest) => Promise<AnyResponse>;
-
 /** Calls the handler of a unary method. */
-function answerOnce({ method, impl }: MethodImplSpec & { kind: "unary" }): Answer {
+function answerOnce({ method, impl }: MethodImplSpec & { kind: "unary" }): Next {
   const handler = impl as (request: Message, context: HandlerContext) => unknown;
   const { output, parent: service } = method;
-  return async (req) => {
+  const answer = (call: Call, made: Message): AnyResponse => ({
+    stream: false,
+    service,
+    method,
+    header: call.responseHeader,
+    trailer: call.responseTrailer,
+    message: create(output, made),
+  });
+  return (req) => {
     const call = callOf(req);
     const made = handler(req.message as Message, call);
-    const message = create(output, (isPromise(made) ? await made : made) as Message);
-    return {
-      stream: false,
-      service,
-      method,
-      header: call.responseHeader,
-      trailer: call.responseTrailer,
-      message,
-    };
+    return isPromise(made)
+      ? (made as Promise<Message>).then((message) => answer(call, message))
+      : answer(call, made as Message);
   };
 }
 
 /** Calls the handler of a method that answers with a stream. */
-function answerStream({ method, impl }: MethodImplSpec & { kind: "server_streaming" }): Answer {
+function answerStream({ method, impl }: MethodImplSpec & { kind: "server_streaming" }): Next {
   const handler = impl as (request: Message, context: HandlerContext) => AsyncIterable<Message>;
   const { parent: service } = method;
   return async (req) => {
@@ -152,8 +146,4 @@ async function firstOf(messages: AsyncIterable<Message>): Promise<Message> {
 function callOf(req: AnyRequest): Call {
   if (req instanceof Call) return req;
   throw new Error("an interceptor has copied the request: use amended() to replace a part of it");
-}
-
-function isPromise(value: unknown): value is PromiseLike<unknown> {
-  return typeof (value as PromiseLike<unknown> | undefined)?.then === "function";
 }

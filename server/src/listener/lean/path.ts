@@ -9,9 +9,10 @@
 import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from "node:http";
 import type { ServerHttp2Stream } from "node:http2";
 import type { DescMethod, JsonReadOptions, JsonWriteOptions } from "@bufbuild/protobuf";
-import type { Interceptor, MethodImplSpec } from "@connectrpc/connect";
+import type { MethodImplSpec } from "@connectrpc/connect";
 import type { Compression } from "@connectrpc/connect/protocol";
 import type { Logger } from "pino";
+import type { Interceptor } from "../../rpc/interceptor.ts";
 import type { AmendError } from "../amend-errors.ts";
 import type { HttpHandler } from "../http.ts";
 import type { ListenerLimits } from "../limits.ts";
@@ -23,7 +24,7 @@ import { type Decoder, type Encoder, type LeanMethod, leanMethod } from "./metho
 import { StreamCall } from "./stream-call.ts";
 import { UnaryCall } from "./unary-call.ts";
 import type { CallValues } from "./values.ts";
-import type { Wire } from "./wire.ts";
+import type { Wire, WireEvents } from "./wire.ts";
 
 /** A call that runs, as those see it who watch over slow bodies and shutdowns. */
 export interface RunningCall {
@@ -40,6 +41,8 @@ export interface RunningCall {
 export interface LeanCounts {
   unary: number;
   streams: number;
+  /** Of those, on connections that are read without Node's server. */
+  direct: number;
   /** Taken at first and then left to connect-node. */
   handedOver: number;
   /** Never taken. */
@@ -94,6 +97,13 @@ export interface LeanPath {
   ): boolean;
   /** Takes a request of HTTP/1.1; false: it is not for the lean path. */
   takeRequest(req: IncomingMessage, res: ServerResponse): boolean;
+  /** Takes a POST of HTTP/1.1 that has come on a wire without Node's server; undefined: it is not for the lean path. */
+  takeDirect(
+    wire: Wire,
+    path: string,
+    headers: IncomingHttpHeaders,
+    socket: Peer["socket"],
+  ): WireEvents | undefined;
 }
 
 export function createLeanPath(options: LeanPathOptions): LeanPath {
@@ -108,7 +118,7 @@ export function createLeanPath(options: LeanPathOptions): LeanPath {
   const compressionFor = answerCompressions(options.compressions);
   const hosts = createHostCheck();
   const running = new Set<RunningCall>();
-  const counts: LeanCounts = { unary: 0, streams: 0, handedOver: 0, declined: 0 };
+  const counts: LeanCounts = { unary: 0, streams: 0, direct: 0, handedOver: 0, declined: 0 };
   let settings: LeanSettings | undefined;
 
   /** Which path a call takes: undefined leaves it to connect-node. */
@@ -170,6 +180,14 @@ export function createLeanPath(options: LeanPathOptions): LeanPath {
       const call = begin(new Http1Wire(req, res, settings.handOver), request, settings);
       prepare?.(call.contextValues, req);
       return true;
+    },
+    takeDirect(wire, path, headers, socket) {
+      const request = settings && choose("POST", path, headers, false);
+      if (!settings || !request) return undefined;
+      const call = begin(wire, request, settings);
+      prepare?.(call.contextValues, { headers, socket });
+      counts.direct++;
+      return call;
     },
   };
 }

@@ -17,7 +17,11 @@ export class StreamCall extends MessageCall implements Sink<Message> {
   private stop: (() => void) | undefined;
   private iterator: AsyncIterator<unknown> | undefined;
 
-  protected override async serve(message: Message): Promise<void> {
+  protected override serve(message: Message): void {
+    void this.run(message);
+  }
+
+  private async run(message: Message): Promise<void> {
     this.settings.counts.streams++;
     this.message = new OneMessage(message);
     try {

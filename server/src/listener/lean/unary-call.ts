@@ -1,62 +1,96 @@
 import type { Message } from "@bufbuild/protobuf";
 import type { ConnectError } from "@connectrpc/connect";
-import { mergeNonProtocolHeaders } from "@connectrpc/connect/protocol";
+import { type Compression, mergeNonProtocolHeaders } from "@connectrpc/connect/protocol";
 import { codeToHttpStatus, errorToJsonBytes } from "@connectrpc/connect/protocol-connect";
 import { setTrailerStatus } from "@connectrpc/connect/protocol-grpc";
+import { type Answer, type AnyResponse, isPromise } from "../../rpc/interceptor.ts";
 import { envelopeFlags, envelopeOf } from "./envelope.ts";
 import { adopt, MessageCall, toConnectError } from "./message-call.ts";
 
 /** A call with one answer. */
 export class UnaryCall extends MessageCall {
-  protected override async serve(message: Message): Promise<void> {
+  protected override serve(message: Message): void {
     this.settings.counts.unary++;
     this.message = message;
+    let answer: Answer;
+    try {
+      answer = this.leanMethod.invoke(this);
+    } catch (thrown) {
+      this.finish(undefined, thrown);
+      return;
+    }
+    if (!isPromise(answer)) this.finish(answer);
+    else {
+      answer.then(
+        (res) => this.finish(res),
+        (thrown: unknown) => this.finish(undefined, thrown),
+      );
+    }
+  }
+
+  /** Answers with what has come of the call. Never throws. */
+  private finish(answer: AnyResponse | undefined, thrown?: unknown): void {
     let body: string | Uint8Array | undefined;
     let failure: ConnectError | undefined;
     try {
-      const answer = await this.leanMethod.invoke(this);
+      if (!answer) throw thrown;
       adopt(this.responseHeader, answer.header);
       adopt(this.responseTrailer, answer.trailer);
       body = this.encode(answer.message as Message);
-    } catch (thrown) {
-      failure = toConnectError(thrown);
+    } catch (error) {
+      failure = toConnectError(error);
     }
     this.abort(failure);
     this.settings.running.delete(this);
     if (this.wire.gone) return;
     try {
-      if (this.format.enveloped) {
-        if (failure) this.answerFailure(failure);
-        else await this.answerEnveloped(body as string | Uint8Array);
-      } else await this.answerWhole(body, failure);
+      const compressed = this.format.enveloped
+        ? this.answerEnveloped(body, failure)
+        : this.answerWhole(body, failure);
+      compressed?.catch((error: unknown) => this.answerFailed(error));
     } catch (error) {
       this.answerFailed(error);
     }
   }
 
-  private answerFailure(failure: ConnectError): void {
-    setGrpcStatus(this.responseTrailer, failure, this.settings.amend);
-    this.wire.begin(this.responseHeader, true);
-    this.wire.end();
-  }
-
-  private async answerEnveloped(written: string | Uint8Array): Promise<void> {
-    const data = typeof written === "string" ? Buffer.from(written) : written;
-    let envelope = envelopeOf(0, data);
-    if (this.compression && data.byteLength >= this.settings.limits.compressMinBytes) {
-      envelope = envelopeOf(envelopeFlags.compressed, await this.compression.compress(data));
-      if (this.wire.gone) return;
+  private answerEnveloped(
+    written: string | Uint8Array | undefined,
+    failure: ConnectError | undefined,
+  ): Promise<void> | undefined {
+    if (failure || written === undefined) {
+      if (failure) setGrpcStatus(this.responseTrailer, failure, this.settings.amend);
+      this.wire.begin(this.responseHeader, true);
+      this.wire.end();
+      return undefined;
     }
-    this.responseTrailer.set("grpc-status", "0");
-    this.wire.begin(this.responseHeader, true);
-    this.wire.end(envelope);
+    const data = typeof written === "string" ? Buffer.from(written) : written;
+    const end = (envelope: Buffer) => {
+      this.responseTrailer.set("grpc-status", "0");
+      this.wire.begin(this.responseHeader, true);
+      this.wire.end(envelope);
+    };
+    if (!this.compresses(data.byteLength)) {
+      end(envelopeOf(0, data));
+      return undefined;
+    }
+    return this.compressed(data, (bytes) => end(envelopeOf(envelopeFlags.compressed, bytes)));
   }
 
-  private async answerWhole(
+  private compresses(length: number): boolean {
+    return this.compression !== undefined && length >= this.settings.limits.compressMinBytes;
+  }
+
+  /** Compresses and goes on, unless the caller has gone meanwhile. */
+  private async compressed(data: Uint8Array, goOn: (bytes: Uint8Array) => void): Promise<void> {
+    const bytes = await (this.compression as Compression).compress(data);
+    if (!this.wire.gone) goOn(bytes);
+  }
+
+  private answerWhole(
     answer: string | Uint8Array | undefined,
     failure: ConnectError | undefined,
-  ): Promise<void> {
-    const { settings, compression, responseHeader } = this;
+  ): Promise<void> | undefined {
+    const { settings, responseHeader } = this;
     let body = answer ?? "";
     let status = 200;
     if (failure) {
@@ -66,20 +100,21 @@ export class UnaryCall extends MessageCall {
       body = errorToJsonBytes(failure, settings.jsonOptions);
     }
     let length = typeof body === "string" ? Buffer.byteLength(body) : body.byteLength;
-    const compresses = compression !== undefined && length >= settings.limits.compressMinBytes;
+    const compresses = this.compresses(length);
     if (failure?.details.length === 0 && !compresses) {
       const shown = settings.amend(failure);
       status = codeToHttpStatus(shown.code);
       body = errorToJsonBytes(shown, undefined);
       length = body.byteLength;
     }
-    if (compresses) {
-      body = await compression.compress(typeof body === "string" ? Buffer.from(body) : body);
-      if (this.wire.gone) return;
-      length = body.byteLength;
-      responseHeader.set("content-encoding", compression.name);
+    if (!compresses) {
+      this.wire.answerWhole(status, responseHeader, this.responseTrailer, body, length);
+      return undefined;
     }
-    this.wire.answerWhole(status, responseHeader, this.responseTrailer, body, length);
+    return this.compressed(typeof body === "string" ? Buffer.from(body) : body, (bytes) => {
+      responseHeader.set("content-encoding", (this.compression as Compression).name);
+      this.wire.answerWhole(status, responseHeader, this.responseTrailer, bytes, bytes.byteLength);
+    });
   }
 }
 

@@ -1,4 +1,3 @@
-import type { Interceptor } from "@connectrpc/connect";
 import type { Kysely } from "kysely";
 import type { Logger } from "pino";
 import type { TenantSettingsCache } from "../../auth/tenants/settings.ts";
@@ -6,6 +5,7 @@ import type { Bus } from "../../bus/bus.ts";
 import type { Config } from "../../config.ts";
 import type { Database } from "../../db/schema.ts";
 import { callerKey } from "../../rpc/caller.ts";
+import type { Interceptor } from "../../rpc/interceptor.ts";
 import { createUsageLimits, type UsageLimits } from "./limits.ts";
 import { createUsageNotes, type UsageNotes } from "./notes.ts";
 
