@@ -227,7 +227,11 @@ export class TenantEvaluation {
     const rows = await withTenant(db, this.#tenantId, async (trx) => {
       if (!(await confirmLease(trx, lease))) throw new StaleEvaluation("another process has taken over");
       const locked = await lockEvaluation(trx, this.#tenantId);
-      if (locked.revision !== revision) throw new StaleEvaluation("rules, silences or alerts have changed");
+      if (locked.revision !== revision) {
+        // Nothing is lost: the next evaluation takes in what has changed.
+        if (isQuiet) return undefined;
+        throw new StaleEvaluation("rules, silences or alerts have changed");
+      }
       const changes = changesOf(this.#tenantId, found);
       const written = await writeChanges(trx, this.#tenantId, locked, changes, silences, nowMs);
       await tellOwed(trx, this.#tenantId, owed);
@@ -238,6 +242,7 @@ export class TenantEvaluation {
         .execute();
       return written;
     });
+    if (!rows) return;
     found.forEach(({ pair }, index) => {
       const row = rows[index];
       pair.alert = row?.state === "resolved" ? undefined : row;

@@ -113,10 +113,10 @@ export class EvaluationMemory {
   /** Finds series and stores that are new. */
   async #discover(trx: TenantTransaction, nowMs: number, loaded?: Loaded): Promise<void> {
     const sinceMs = Math.max(0, this.#discoveredUntilMs - discoveryOverlapMs);
-    const metrics = [...new Set(this.rules.map(({ spec }) => spec.metricName))];
-    for (const one of await loadSeries(trx, this.#tenantId, metrics, sinceMs)) {
+    const byMetric = Map.groupBy(this.rules, ({ spec }) => spec.metricName);
+    for (const one of await loadSeries(trx, this.#tenantId, [...byMetric.keys()], sinceMs)) {
       if (this.series.has(one.ref)) continue;
-      const rules = this.rules.filter((rule) => isAbout(rule, one));
+      const rules = (byMetric.get(one.metricName) ?? []).filter((rule) => isAbout(rule, one));
       if (rules.length === 0) continue;
       const subject: Subject = { ...one, pairs: [] };
       for (const rule of rules) this.#join(rule, subject, loaded?.fromMs ?? nowMs - newSeriesMs, loaded);

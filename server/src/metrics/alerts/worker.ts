@@ -50,6 +50,8 @@ export function startAlertEvaluation({ db, bus, logger }: Context): Worker {
     const known = held.get(tenantId);
     if (known) {
       known.dueAtMs = Math.min(known.dueAtMs, nowMs);
+      // It may come while the tenant is being evaluated.
+      known.hasNews = true;
       if (!known.lease) known.notBeforeMs = 0;
       return;
     }
@@ -99,9 +101,8 @@ export function startAlertEvaluation({ db, bus, logger }: Context): Worker {
     }
     try {
       const { dueAtMs, changed, empty } = await one.evaluation.evaluate(db, one.lease);
-      const tookMs = Date.now() - startedMs;
       one.dueAtMs = dueAtMs;
-      one.notBeforeMs = Date.now() + Math.min(Math.max(pauseMs.least, tookMs * pauseMs.share), pauseMs.most);
+      one.notBeforeMs = afterPause(startedMs);
       if (changed) await bus.publish(alertsChannel(tenantId), "");
       if (empty || Date.now() - one.newsAtMs > forgetMs) await giveUp(tenantId);
     } catch (err) {
@@ -109,6 +110,7 @@ export function startAlertEvaluation({ db, bus, logger }: Context): Worker {
       one.lease = undefined;
       one.leaseEndsMs = 0;
       one.dueAtMs = Date.now();
+      one.notBeforeMs = afterPause(startedMs);
       if (err instanceof StaleEvaluation) return;
       one.notBeforeMs = Date.now() + retryMs;
       logger.error({ err, tenantId }, "alert rules could not be evaluated; trying again");
@@ -148,6 +150,12 @@ export function startAlertEvaluation({ db, bus, logger }: Context): Worker {
       }
     },
   };
+}
+
+/** When what has begun then and ended now may be done again. */
+function afterPause(startedMs: number): number {
+  const nowMs = Date.now();
+  return nowMs + Math.min(Math.max(pauseMs.least, (nowMs - startedMs) * pauseMs.share), pauseMs.most);
 }
 
 async function dueTenants(trx: WorkerTransaction): Promise<string[]> {
