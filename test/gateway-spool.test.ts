@@ -174,7 +174,8 @@ describe("restart", () => {
     const { sink, open } = await setUp(t);
     await sink.server?.stop();
     const gateway = open({}, { maxBytes: 1 << 20 });
-    for (let index = 0; index < 20_000; index++) gateway.event({ eventType: "x" });
+    const title = "t".repeat(100);
+    for (let index = 0; index < 20_000; index++) gateway.event({ eventType: "x", title });
     const flushed = gateway.flush();
     assert.ok((gateway.counts.dropped.spool_full ?? 0) > 5000);
     assertExact(gateway.counts);

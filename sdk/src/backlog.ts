@@ -8,27 +8,25 @@ export interface Backlog<T> {
   readonly persisted: number;
   /** Says whom to tell. Called once, before anything else. */
   listen(listener: BacklogListener<T>): void;
-  /** Whether the item goes before those that are not. */
-  isUrgent(item: T): boolean;
-  /** Whether items of the same urgency are unread: then a new one has to stand behind them. */
+  /** Whether items that go as early as this one are unread: then a new one has to stand behind them. */
   hasUnread(item: T): boolean;
   /**
-   * Keeps an item.
+   * Keeps an item, under its sequence, and sets its place.
    *
    * @param held the caller has a copy: it is not to be read
-   * @returns `undefined` while it cannot be kept, such as with a full disk
+   * @returns false while it cannot be kept, such as with a full disk
    */
-  append(sequence: number, item: T, held: boolean): Place | undefined;
-  /** The next unread items, urgent ones first; empty where none is left. */
-  read(): BacklogItem<T>[];
+  append(item: T, held: boolean): boolean;
+  /** The next unread items, urgent ones first, with sequence and place; empty where none is left. */
+  read(): T[];
 }
 
 /** What a backlog tells. Nothing may throw. */
 export interface BacklogListener<T> {
-  /** Unread items are lost, whose sequences are about this one. */
-  onLost(count: number, reason: string, sequence: number): void;
+  /** Unread items are lost, whose sequences are in this range. */
+  onLost(count: number, reason: string, first: number, last: number): void;
   /** An unread item could not be kept after all. */
-  onUnwritten(sequence: number, item: T): void;
+  onUnwritten(item: T): void;
 }
 
 /** Where one item is kept. */
@@ -37,11 +35,4 @@ export interface Place {
   readonly kept: boolean;
   /** It is done with, and not to be kept any longer. */
   settle(): void;
-}
-
-/** An item read back. */
-export interface BacklogItem<T> {
-  sequence: number;
-  item: T;
-  place: Place;
 }

@@ -1,21 +1,25 @@
 import { Code } from "@connectrpc/connect";
 import type { Backlog } from "./backlog.ts";
-import { type DeliveryCounts, noCounts } from "./counts.ts";
+import type { Breaker } from "./breaker.ts";
+import type { DeliveryCounts } from "./counts.ts";
 import { GatewayClosedError, PulsewireError, toPulsewireError } from "./errors.ts";
 import { Flushes } from "./flushes.ts";
+import { Ledger, type LedgerListener, type WatchedOutcome } from "./ledger.ts";
 import { droppedBy, type FinalOutcome, type SendOutcome } from "./outcome.ts";
 import { Pause } from "./pause.ts";
-import { type Entry, Queue, type QueueOptions } from "./queue.ts";
-import { type RetryPolicy, retryDelayMs, shouldRetry } from "./retry.ts";
+import { type Item, Queue, type QueueOptions } from "./queue.ts";
+import { isServerWide, type RetryPolicy, retryDelayMs, shouldRetry } from "./retry.ts";
 
 /** Options of a {@link Batcher}. */
-export interface BatcherOptions<T> extends QueueOptions {
-  /** Sends a batch: an outcome for each item, in order; rejects where the whole call failed. */
-  send(items: T[], signal: AbortSignal): Promise<SendOutcome[]>;
-  /** Called once for each item, when its outcome is final. Must not throw. */
-  onOutcome?(item: T, outcome: FinalOutcome): void;
+export interface BatcherOptions<T> extends QueueOptions<T>, LedgerListener<T> {
+  /**
+   * Sends a batch: an outcome for each item, in order; rejects where the whole call failed.
+   *
+   * @param limitMs what the call may take at most, where it is a probe
+   */
+  send(items: T[], signal: AbortSignal, limitMs: number | undefined): Promise<SendOutcome[]>;
   /** Called when a call has failed and will be made again. Must not throw. */
-  onRetry?(retry: RetryNotice): void;
+  onRetry?: ((retry: RetryNotice) => void) | undefined;
   /** Items in a batch at most. */
   maxItems: number;
   /** Bytes in a batch at most; a larger item goes alone. */
@@ -28,8 +32,6 @@ export interface BatcherOptions<T> extends QueueOptions {
   retry: RetryPolicy;
   /** Where items are kept besides memory. */
   backlog?: Backlog<T> | undefined;
-  /** What an item read back counts towards the limits in bytes; needed with a backlog. */
-  sizeOf?(item: T): number;
 }
 
 /** A call that failed and will be made again. */
@@ -51,19 +53,20 @@ export interface RetryNotice {
  *                         └────── parked ←── pause ←────┘
  *
  * A batch leaves the queue when it is full, when its oldest item has waited `maxDelayMs`, or when a flush asks for
- * it. After a failure everything pauses, and until a batch has gone through, one at a time is sent: the first to
- * go is the probe that tells whether the server is back.
+ * it. What tells of the server as a whole opens the breaker, which all batchers share; what concerns these items only,
+ * such as a quota, pauses this batcher alone.
  *
  * With a backlog each item is written there first. Only some of the oldest are in memory, the others are read when
  * there is room, and what is not settled at the end stays there.
  */
-export class Batcher<T> {
+export class Batcher<T extends Item> {
   readonly #options: BatcherOptions<T>;
+  readonly #breaker: Breaker;
   readonly #queue: Queue<T>;
+  readonly #ledger: Ledger<T>;
   readonly #parked: Batch<T>[] = [];
   readonly #inFlight = new Set<Promise<void>>();
   readonly #abort = new AbortController();
-  readonly #counts = noCounts();
   readonly #flushes = new Flushes(() => this.#queue.held + (this.#options.backlog?.unread ?? 0));
   readonly #pause = new Pause(() => this.#pump());
   #failures = 0;
@@ -72,19 +75,25 @@ export class Batcher<T> {
   #due = false;
   #pumpAsked = false;
   #closing: Promise<void> | undefined;
+  /** Sequence of the last item that only the backlog has. */
+  #unheld = 0;
   /** Items that close() left in the backlog. */
   #left = 0;
 
-  constructor(options: BatcherOptions<T>) {
+  constructor(options: BatcherOptions<T>, breaker: Breaker) {
     this.#options = options;
+    this.#breaker = breaker;
+    this.#ledger = new Ledger(options);
     const { backlog } = options;
-    this.#queue = new Queue(options, () => this.#onTaken(), backlog?.last);
+    const onDropped = (item: T) => this.#settled(item, queueFull);
+    this.#queue = new Queue(options, () => this.#onTaken(), onDropped, backlog?.last);
+    breaker.onResume(() => this.#pump());
     if (!backlog) return;
     backlog.listen({
-      onLost: (count, reason, sequence) => this.#onLost(count, reason, sequence),
-      onUnwritten: (sequence, item) => this.#hold({ item, sequence }),
+      onLost: (count, reason, first, last) => this.#onLost(count, reason, first, last),
+      onUnwritten: (item) => this.#hold(item),
     });
-    this.#counts.queued = backlog.unread;
+    this.#ledger.taken(backlog.unread);
     if (backlog.unread > 0) this.#askToPump();
   }
 
@@ -92,30 +101,37 @@ export class Batcher<T> {
   get counts(): DeliveryCounts {
     const { unread = 0, persisted = 0 } = this.#options.backlog ?? {};
     const pending = this.#queue.held + this.#left + unread - persisted;
-    return { ...this.#counts, dropped: { ...this.#counts.dropped }, pending, persisted };
+    return this.#ledger.counts(pending, persisted);
   }
 
   /**
    * Takes an item; never blocks.
    *
-   * @param bytes what the item counts towards the limits in bytes
    * @returns `undefined` when it is taken or dropped; with policy `wait` and a full queue a promise of its being taken
    * @throws QueueFullError with policy `throw`, or where the item could never fit
    * @throws GatewayClosedError after close()
    */
-  add(item: T, bytes: number): Promise<void> | undefined {
+  add(item: T): Promise<void> | undefined {
     if (this.#closing) throw new GatewayClosedError();
-    if (this.#keep(item, bytes)) return undefined;
-    const result = this.#queue.add(item, bytes);
+    if (this.#keep(item)) return undefined;
+    const result = this.#queue.add(item);
     if (result === "full") this.refuse(item, queueFull);
     return typeof result === "string" ? undefined : result;
+  }
+
+  /** Takes an item as add() does, and tells what becomes of it. Throws what add() throws. */
+  async watch(item: T): Promise<WatchedOutcome> {
+    const added = this.add(item);
+    const inMemory = item.sequence !== this.#unheld;
+    await added;
+    return item.sequence === 0 ? queueFull : this.#ledger.watch(item.sequence, inMemory);
   }
 
   /** Counts an item that gets its outcome without being sent. */
   refuse(item: T, outcome: FinalOutcome): void {
     if (this.#closing) throw new GatewayClosedError();
-    this.#counts.queued++;
-    this.#count(item, outcome);
+    this.#ledger.taken();
+    this.#ledger.settle(item, outcome);
   }
 
   /**
@@ -125,11 +141,12 @@ export class Batcher<T> {
    * @param deadlineMs stop waiting after this many milliseconds; the items stay in the queue
    */
   flush(deadlineMs?: number): Promise<void> {
-    return this.#pause.hold(() => {
+    const work = () => {
       const flushed = this.#flushes.wait(this.#queue.lastSequence);
       this.#askToPump();
       return flushed;
-    }, deadlineMs);
+    };
+    return this.#pause.hold(() => this.#breaker.hold(work), deadlineMs);
   }
 
   /**
@@ -148,46 +165,49 @@ export class Batcher<T> {
     this.#pause.end();
     this.#abort.abort();
     await Promise.all(this.#inFlight);
-    const parked = this.#parked.splice(0).flatMap(({ entries }) => entries);
-    const queued = this.#queue.cut(Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY);
-    this.#leave([...parked, ...queued]);
+    for (const { items } of this.#parked.splice(0)) this.#leave(items);
+    this.#leave(this.#queue.cut(Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY));
     this.#flushes.end();
+    this.#ledger.end();
   }
 
   /** What the backlog has stays there; the rest is dropped. */
-  #leave(entries: Entry<T>[]): void {
-    for (const entry of entries) {
-      if (!entry.place?.kept) {
-        this.#settle(entry, closed);
+  #leave(items: T[]): void {
+    for (const item of items) {
+      if (!item.place?.kept) {
+        this.#settle(item, closed);
         continue;
       }
-      this.#queue.release(entry);
+      this.#queue.release(item);
       this.#left++;
     }
   }
 
   /** Takes an item into the backlog, and into memory where it is next. False where the backlog cannot have it. */
-  #keep(item: T, bytes: number): boolean {
+  #keep(item: T): boolean {
     const { backlog } = this.#options;
     if (!backlog) return false;
-    const { length, bytes: queuedBytes } = this.#queue;
-    const held = !backlog.hasUnread(item) && length < windowItems && queuedBytes < windowBytes;
-    const sequence = this.#queue.nextSequence();
-    const place = backlog.append(sequence, item, held);
-    if (!place) return false;
-    if (held) this.#queue.push({ item, bytes, sequence, place }, backlog.isUrgent(item));
+    const { length, bytes } = this.#queue;
+    const held = !backlog.hasUnread(item) && length < windowItems && bytes < windowBytes;
+    item.sequence = this.#queue.nextSequence();
+    if (!backlog.append(item, held)) {
+      item.sequence = 0;
+      return false;
+    }
+    if (held) this.#queue.push(item);
+    else this.#unheld = item.sequence;
     this.#onTaken();
     return true;
   }
 
-  #hold(entry: Omit<Entry<T>, "bytes">): void {
-    const { backlog, sizeOf } = this.#options;
-    this.#queue.push({ ...entry, bytes: sizeOf?.(entry.item) ?? 0 }, backlog?.isUrgent(entry.item));
+  #hold(item: T): void {
+    this.#queue.push(item);
+    this.#ledger.read(item);
   }
 
-  #onLost(count: number, reason: string, sequence: number): void {
-    this.#counts.dropped[reason] = (this.#counts.dropped[reason] ?? 0) + count;
-    for (let index = 0; index < count; index++) this.#flushes.settled(sequence);
+  #onLost(count: number, reason: string, first: number, last: number): void {
+    this.#ledger.lose(count, reason, first, last);
+    for (let index = 0; index < count; index++) this.#flushes.settled(first);
   }
 
   /** Reads from the backlog until there is enough for all batches that may be under way. */
@@ -204,7 +224,7 @@ export class Batcher<T> {
   }
 
   #onTaken(): void {
-    this.#counts.queued++;
+    this.#ledger.taken();
     if (this.#hasFullBatch()) this.#askToPump();
     // The timer holds the process: a program that ends without close() still delivers while the server answers.
     this.#delayTimer ??= setTimeout(() => {
@@ -229,7 +249,7 @@ export class Batcher<T> {
   }
 
   #pump(): void {
-    while (!this.#pause.active && !this.#abort.signal.aborted) {
+    while (!this.#pause.active && this.#breaker.admits && !this.#abort.signal.aborted) {
       if (this.#inFlight.size >= (this.#failures > 0 ? 1 : this.#options.maxInFlight)) return;
       this.#refill();
       const batch = this.#parked.shift() ?? this.#nextBatch();
@@ -246,56 +266,80 @@ export class Batcher<T> {
     const first = this.#queue.firstSequence;
     if (first === undefined) return undefined;
     if (!this.#due && !this.#flushes.wants(first) && !this.#hasFullBatch()) return undefined;
-    const entries = this.#queue.cut(this.#options.maxItems, this.#options.maxBytes);
+    const items = this.#queue.cut(this.#options.maxItems, this.#options.maxBytes);
     if (this.#queue.length === 0) this.#due = false;
-    return { entries, attempts: 0 };
+    return { items, attempts: 0 };
   }
 
   async #deliver(batch: Batch<T>): Promise<void> {
-    const { entries } = batch;
+    const { items } = batch;
     batch.attempts++;
-    if (batch.attempts > 1) this.#counts.retried += entries.length;
+    if (batch.attempts > 1) this.#ledger.retried(items.length);
+    const limitMs = this.#breaker.callLimitMs;
+    const epoch = this.#breaker.begin();
     let outcomes: SendOutcome[];
     try {
-      const items = entries.map(({ item }) => item);
-      outcomes = await this.#options.send(items, this.#abort.signal);
-      if (outcomes.length !== entries.length) {
-        const message = `The server gave ${outcomes.length} outcomes for ${entries.length} items.`;
+      outcomes = await this.#options.send(items, this.#abort.signal, limitMs);
+      if (outcomes.length !== items.length) {
+        const message = `The server gave ${outcomes.length} outcomes for ${items.length} items.`;
         throw new PulsewireError({ code: Code.DataLoss, message });
       }
     } catch (thrown) {
-      this.#failed(batch, toPulsewireError(thrown));
+      this.#failed(batch, toPulsewireError(thrown), epoch);
+      this.#breaker.ended(epoch);
       return;
     }
-    const again: Entry<T>[] = [];
-    let delayMs: number | undefined;
-    for (const [index, entry] of entries.entries()) {
-      const outcome = outcomes[index] as SendOutcome;
-      if (outcome.status !== "retry") {
-        this.#settle(entry, outcome);
-        continue;
-      }
-      again.push(entry);
-      if (outcome.delayMs !== undefined) delayMs = Math.max(delayMs ?? 0, outcome.delayMs);
-    }
-    if (again.length === 0) this.#failures = 0;
-    else this.#park({ entries: again, attempts: batch.attempts }, delayMs);
+    this.#answered(batch, outcomes, epoch);
   }
 
-  #failed(batch: Batch<T>, error: PulsewireError): void {
-    const { entries, attempts } = batch;
-    if (this.#abort.signal.aborted) {
-      this.#leave(entries);
-    } else if (error.reason === "MESSAGE_TOO_LARGE" && entries.length > 1) {
-      const half = Math.ceil(entries.length / 2);
-      const [first, second] = [entries.slice(0, half), entries.slice(half)];
-      this.#parked.unshift({ entries: first, attempts }, { entries: second, attempts });
-    } else if (shouldRetry(error, { idempotent: true }) || this.#canWaitFor(error)) {
-      const delayMs = this.#park(batch, error.retryDelayMs);
-      if (delayMs !== undefined) this.#options.onRetry?.({ error, failures: this.#failures, delayMs });
-    } else {
-      this.#settleAll(entries, droppedBy(error));
+  #answered({ items, attempts }: Batch<T>, outcomes: SendOutcome[], epoch: number): void {
+    const again: T[] = [];
+    let delayMs: number | undefined;
+    let error: PulsewireError | undefined;
+    for (let index = 0; index < items.length; index++) {
+      const [item, outcome] = [items[index] as T, outcomes[index] as SendOutcome];
+      if (outcome.status !== "retry") {
+        this.#settle(item, outcome);
+        continue;
+      }
+      again.push(item);
+      if (outcome.delayMs !== undefined) delayMs = Math.max(delayMs ?? 0, outcome.delayMs);
+      error ??= outcome.error;
     }
+    if (error) {
+      this.#retry({ items: again, attempts }, error, delayMs, epoch);
+      this.#breaker.ended(epoch);
+      return;
+    }
+    this.#breaker.succeeded(epoch);
+    if (again.length === 0) {
+      this.#failures = 0;
+      return;
+    }
+    this.#pauseFor(delayMs);
+    this.#park({ items: again, attempts });
+  }
+
+  #failed(batch: Batch<T>, error: PulsewireError, epoch: number): void {
+    const { items, attempts } = batch;
+    if (this.#abort.signal.aborted) {
+      this.#leave(items);
+    } else if (error.reason === "MESSAGE_TOO_LARGE" && items.length > 1) {
+      const half = Math.ceil(items.length / 2);
+      const [first, second] = [items.slice(0, half), items.slice(half)];
+      this.#parked.unshift({ items: first, attempts }, { items: second, attempts });
+    } else if (shouldRetry(error, { idempotent: true }) || this.#canWaitFor(error)) {
+      this.#retry(batch, error, error.retryDelayMs, epoch);
+    } else {
+      this.#settleAll(items, droppedBy(error));
+    }
+  }
+
+  #retry(batch: Batch<T>, error: PulsewireError, serverDelayMs: number | undefined, epoch: number): void {
+    const shared = isServerWide(error);
+    const delayMs = shared ? this.#breaker.failed(epoch, serverDelayMs) : this.#pauseFor(serverDelayMs);
+    const failures = shared ? this.#breaker.failures : this.#failures;
+    if (this.#park(batch)) this.#options.onRetry?.({ error, failures, delayMs });
   }
 
   /** A key can be made valid again. What is on disk can wait for that, what is in memory would only fill it. */
@@ -305,40 +349,37 @@ export class Batcher<T> {
     );
   }
 
-  /** Puts a batch aside and pauses; the wait in milliseconds, or `undefined` where the batch was given up. */
-  #park(batch: Batch<T>, serverDelayMs: number | undefined): number | undefined {
-    const { retry } = this.#options;
-    // Batches that were in flight together fail together: that is one failure of the server, not several.
+  /** Sends nothing of these items' kind for a while; the wait in milliseconds. */
+  #pauseFor(serverDelayMs: number | undefined): number {
     if (!this.#pause.active) this.#failures++;
-    const delayMs = retryDelayMs(this.#failures, serverDelayMs, retry);
+    const delayMs = retryDelayMs(this.#failures, serverDelayMs, this.#options.retry);
     this.#pause.begin(delayMs);
-    if (batch.attempts >= retry.maxAttempts) {
-      this.#settleAll(batch.entries, exhausted);
-      return undefined;
-    }
-    this.#parked.push(batch);
     return delayMs;
   }
 
-  #settleAll(entries: Entry<T>[], outcome: FinalOutcome): void {
-    for (const entry of entries) this.#settle(entry, outcome);
-  }
-
-  #settle(entry: Entry<T>, outcome: FinalOutcome): void {
-    entry.place?.settle();
-    this.#queue.release(entry);
-    this.#count(entry.item, outcome);
-    this.#flushes.settled(entry.sequence);
-  }
-
-  #count(item: T, outcome: FinalOutcome): void {
-    if (outcome.status === "dropped") {
-      const reason = outcome.code ?? "";
-      this.#counts.dropped[reason] = (this.#counts.dropped[reason] ?? 0) + 1;
-    } else {
-      this.#counts[outcome.status]++;
+  /** Puts a batch aside; false where it was given up. */
+  #park(batch: Batch<T>): boolean {
+    if (batch.attempts >= this.#options.retry.maxAttempts) {
+      this.#settleAll(batch.items, exhausted);
+      return false;
     }
-    this.#options.onOutcome?.(item, outcome);
+    this.#parked.push(batch);
+    return true;
+  }
+
+  #settleAll(items: T[], outcome: FinalOutcome): void {
+    for (const item of items) this.#settle(item, outcome);
+  }
+
+  #settle(item: T, outcome: FinalOutcome): void {
+    item.place?.settle();
+    this.#queue.release(item);
+    this.#settled(item, outcome);
+  }
+
+  #settled(item: T, outcome: FinalOutcome): void {
+    this.#ledger.settle(item, outcome);
+    this.#flushes.settled(item.sequence);
   }
 }
 
@@ -351,7 +392,7 @@ const closed: FinalOutcome = { status: "dropped", code: "closed", message: "The 
 const exhausted: FinalOutcome = { status: "dropped", code: "attempts", message: "Sent as often as allowed." };
 
 interface Batch<T> {
-  entries: Entry<T>[];
+  items: T[];
   /** Times it was sent. */
   attempts: number;
 }

@@ -21,19 +21,21 @@ export interface DeliveryCounts {
 }
 
 /**
- * Why an item was given up: `queue_full` (policy `drop-newest`), `closed` (close() came to its deadline), `attempts`
+ * Why an item was given up: `queue_full` (a policy of dropping), `closed` (close() came to its deadline), `attempts`
  * (sent as often as the policy allows), `spool_full`, `spool_expired`, `spool_damaged` and `spool_missing` (too much or
  * too old for the spool, broken on its disk, or its file removed), or the reason or code of an error that no repetition makes right, such as
  * `INVALID_API_KEY`.
  */
 export type DropReason = string;
 
-/** Counts of a gateway: of events and samples together, and each for itself. */
+/** Counts of a gateway: of all kinds together, and each for itself. */
 export interface GatewayCounts extends DeliveryCounts {
   /** Of events. */
   events: DeliveryCounts;
   /** Of samples. */
   samples: DeliveryCounts;
+  /** Of reports of progress. */
+  progress: DeliveryCounts;
 }
 
 /** Counts with nothing in them. */

@@ -1,13 +1,16 @@
-import { create, type JsonObject, toBinary } from "@bufbuild/protobuf";
-import { BinaryWriter, WireType } from "@bufbuild/protobuf/wire";
+import { create } from "@bufbuild/protobuf";
+import { WireType } from "@bufbuild/protobuf/wire";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
+import type { Place } from "./backlog.ts";
 import {
-  EventSchema,
   type IngestEventsRequest,
   IngestEventsRequestSchema,
   Severity,
 } from "./gen/pulsewire/ingestion/v1/event_pb.js";
-import { uuidv7 } from "./uuid.ts";
+import { writeStruct } from "./json-wire.ts";
+import type { Item } from "./queue.ts";
+import { UuidWriter } from "./uuid-wire.ts";
+import { WireWriter } from "./wire-writer.ts";
 
 /** Severity in words. */
 export type SeverityName = "debug" | "info" | "warning" | "error" | "critical";
@@ -44,55 +47,255 @@ export interface EventInput {
   priority?: number;
 }
 
-/** An event ready to be sent: encoded once, however often it is sent. */
-export interface PackedEvent {
-  /** Its id. */
-  id: string;
-  /** The encoded event behind its length, as it stands in a request. */
-  bytes: Uint8Array;
+/** An event ready to be sent: a range of a page of memory that many share, encoded once, however often it is sent. */
+export class PackedEvent implements Item {
+  readonly page: Uint8Array;
+  /** Where it begins: with its tag and length, as it stands in a request. */
+  readonly start: number;
+  readonly end: number;
   /** 1 to 10. */
-  priority: number;
+  readonly priority: number;
+  sequence = 0;
+  place: Place | undefined = undefined;
+
+  constructor(page: Uint8Array, start: number, end: number, priority: number) {
+    this.page = page;
+    this.start = start;
+    this.end = end;
+    this.priority = priority;
+  }
+
+  get size(): number {
+    return this.end - this.start;
+  }
+
+  /** Its bytes, tag and length included. */
+  get bytes(): Uint8Array {
+    return this.page.subarray(this.start, this.end);
+  }
+
+  /** Its id, which is its first field. */
+  get id(): string {
+    const { page } = this;
+    let at = this.start + 1;
+    while ((page[at++] as number) > 0x7f);
+    if (page[at++] !== tag.eventId) throw new TypeError("The event has no id.");
+    let length = 0;
+    for (let shift = 0; ; shift += 7) {
+      const byte = page[at++] as number;
+      length += (byte & 0x7f) << shift;
+      if (byte < 0x80) break;
+    }
+    return decoder.decode(page.subarray(at, at + length));
+  }
 }
 
-/**
- * Encodes an event. Objects are read as JSON.stringify reads them: `undefined` is left out, a Date is a string.
- *
- * @throws TypeError or Error where a field has the wrong type, or JSON cannot hold it
- */
-export function packEvent(input: EventInput): PackedEvent {
-  const { eventId = uuidv7(), severity, timestamp, context, metadata, payload, ...rest } = input;
-  const message = create(EventSchema, {
-    ...rest,
-    eventId,
-    severity: typeof severity === "string" ? severities[severity] : (severity ?? Severity.UNSPECIFIED),
-    timestamp: timestampFromMs(timestamp === undefined ? Date.now() : Number(timestamp)),
-    ...(context && { context: toJsonObject(context) }),
-    ...(metadata && { metadata: toJsonObject(metadata) }),
-    ...(payload && { payload: toJsonObject(payload) }),
-  });
-  return {
-    id: eventId,
-    bytes: framer.bytes(toBinary(EventSchema, message)).finish(),
-    priority: input.priority ?? 1,
-  };
+const decoder = new TextDecoder();
+
+/** Size of a page. It is freed when the last event in it is settled. */
+const pageBytes = 64 * 1024;
+
+/** Encodes events, one behind the other in pages. */
+export class EventPacker {
+  readonly #writer = new WireWriter();
+  readonly #uuids = new UuidWriter();
+
+  /**
+   * Encodes an event. Objects are read as JSON.stringify reads them: `undefined` is left out, a Date is a string.
+   *
+   * @throws TypeError where a field has the wrong type, or JSON cannot hold it
+   */
+  pack(input: EventInput): PackedEvent {
+    const writer = this.#writer;
+    const priority = integer("priority", input.priority ?? 1);
+    for (;;) {
+      const start = writer.position;
+      try {
+        this.#write(input, priority);
+      } catch (error) {
+        writer.position = start;
+        throw error;
+      }
+      const end = writer.position;
+      if (end <= writer.page.length) return new PackedEvent(writer.page, start, end, priority);
+      writer.open(new Uint8Array(Math.max(pageBytes, end - start)));
+    }
+  }
+
+  #write(input: EventInput, priority: number): void {
+    const writer = this.#writer;
+    const now = Date.now();
+    writer.byte(tag.events);
+    const start = writer.position;
+    writer.position += 2;
+    if (input.eventId === undefined) {
+      writer.byte(tag.eventId);
+      this.#uuids.write(writer, now);
+    } else {
+      if (input.eventId === "") throw new TypeError("The eventId is empty. Leave it out to have one made.");
+      writeText(writer, tag.eventId, "eventId", input.eventId);
+    }
+    writeText(writer, tag.eventType, "eventType", input.eventType);
+    writeText(writer, tag.title, "title", input.title);
+    writeText(writer, tag.message, "message", input.message);
+    if (input.severity !== undefined) writeNumber(writer, tag.severity, severityOf(input.severity));
+    if (input.source) writeSource(writer, input.source);
+    if (input.context) writeJson(writer, tag.context, input.context);
+    if (input.metrics) writeMetrics(writer, input.metrics);
+    if (input.metadata) writeJson(writer, tag.metadata, input.metadata);
+    if (input.payload) writeJson(writer, tag.payload, input.payload);
+    writeText(writer, tag.userId, "userId", input.userId);
+    writeText(writer, tag.sessionId, "sessionId", input.sessionId);
+    writeTimestamp(writer, input.timestamp === undefined ? now : Number(input.timestamp));
+    writeNumber(writer, tag.priority, priority);
+    writer.endFrame(start);
+  }
 }
 
-/** Used again and again, for each new one allocates a buffer; finish() leaves it empty. */
-const framer = new BinaryWriter();
+/** Pages of events that were encoded before. */
+export class EventPages {
+  #page = new Uint8Array(0);
+  #used = 0;
+
+  /**
+   * Takes the bytes of an event, tag and length included.
+   *
+   * @throws TypeError where they are none
+   */
+  copy(bytes: Uint8Array): PackedEvent {
+    const { length } = bytes;
+    if (bytes[0] !== tag.events || length < 4) throw new TypeError("These are not the bytes of an event.");
+    if (this.#used + length > this.#page.length) {
+      this.#page = new Uint8Array(Math.max(pageBytes, length));
+      this.#used = 0;
+    }
+    this.#page.set(bytes, this.#used);
+    const start = this.#used;
+    this.#used += length;
+    // The packer writes the priority last.
+    const priority = bytes[length - 2] === tag.priority ? (bytes[length - 1] as number) : 1;
+    return new PackedEvent(this.#page, start, this.#used, Math.min(priority, maxPriority));
+  }
+}
+
+const maxPriority = 10;
+
+/** Tags of the fields: number and wire type in one byte. */
+const tag = {
+  events: 0x0a,
+  eventId: 0x0a,
+  eventType: 0x12,
+  title: 0x1a,
+  message: 0x22,
+  severity: 0x28,
+  source: 0x32,
+  context: 0x3a,
+  metrics: 0x42,
+  metadata: 0x4a,
+  payload: 0x52,
+  userId: 0x5a,
+  sessionId: 0x62,
+  timestamp: 0x6a,
+  priority: 0x70,
+} as const;
+
+function writeText(writer: WireWriter, tagByte: number, name: string, value: string | undefined): void {
+  if (value === undefined || value === "") return;
+  if (typeof value !== "string") throw new TypeError(`The ${name} of an event is a text.`);
+  writer.byte(tagByte);
+  writer.text(value);
+}
+
+function writeNumber(writer: WireWriter, tagByte: number, value: number): void {
+  if (value === 0) return;
+  writer.byte(tagByte);
+  writer.varint(value);
+}
+
+function writeSource(writer: WireWriter, source: NonNullable<EventInput["source"]>): void {
+  if (typeof source !== "object") throw new TypeError("The source of an event is an object.");
+  writer.byte(tag.source);
+  const start = writer.begin();
+  writeText(writer, 0x0a, "source.service", source.service);
+  writeText(writer, 0x12, "source.endpoint", source.endpoint);
+  writeText(writer, 0x1a, "source.method", source.method);
+  writeText(writer, 0x22, "source.version", source.version);
+  writer.end(start);
+}
+
+function writeJson(writer: WireWriter, tagByte: number, value: object): void {
+  if (typeof value !== "object")
+    throw new TypeError("context, metadata and payload of an event are objects.");
+  writer.byte(tagByte);
+  const start = writer.begin();
+  writeStruct(writer, value);
+  writer.end(start);
+}
+
+function writeMetrics(writer: WireWriter, metrics: Record<string, number>): void {
+  for (const name of Object.keys(metrics)) {
+    const value = metrics[name];
+    if (typeof value !== "number") throw new TypeError(`The metric "${name}" of an event is a number.`);
+    writer.byte(tag.metrics);
+    const entry = writer.begin();
+    writer.byte(0x0a);
+    writer.text(name);
+    writer.byte(0x11);
+    writer.double(value);
+    writer.end(entry);
+  }
+}
+
+function writeTimestamp(writer: WireWriter, ms: number): void {
+  if (!Number.isFinite(ms))
+    throw new TypeError("The timestamp of an event is a Date or milliseconds since 1970.");
+  const seconds = Math.floor(ms / 1000);
+  // What is finer than a microsecond is not kept.
+  const nanos = Math.floor((ms - seconds * 1000) * 1000) * 1000;
+  writer.byte(tag.timestamp);
+  const start = writer.begin();
+  if (seconds !== 0) {
+    writer.byte(0x08);
+    writer.int64(seconds);
+  }
+  writeNumber(writer, 0x10, nanos);
+  writer.end(start);
+}
+
+function severityOf(severity: SeverityName | Severity): number {
+  const number = typeof severity === "string" ? severities[severity] : integer("severity", severity);
+  if (number === undefined) {
+    throw new TypeError(`The severity "${severity}" is none of ${Object.keys(severities).join(", ")}.`);
+  }
+  return number;
+}
+
+function integer(name: string, value: number): number {
+  if (Number.isInteger(value) && value >= 0 && value <= 0x7fffffff) return value;
+  throw new TypeError(`The ${name} of an event is a whole number.`);
+}
 
 /** The request for a batch; with `sentAt`, so that the server can correct a clock that is wrong. */
-export function toIngestRequest(events: PackedEvent[]): IngestEventsRequest {
+export function toIngestRequest(events: readonly PackedEvent[]): IngestEventsRequest {
   const request = create(IngestEventsRequestSchema, {
     allowPartial: true,
     sentAt: timestampFromMs(Date.now()),
   });
-  // What is encoded is not encoded again: as unknown fields the bytes are written out as they are.
   const { number } = IngestEventsRequestSchema.field.events;
-  request.$unknown = events.map(({ bytes }) => ({
-    no: number,
-    wireType: WireType.LengthDelimited,
-    data: bytes,
-  }));
+  // What is encoded is not encoded again: as unknown fields the bytes are written out as they are. Events that lie
+  // behind each other are one such field: behind its first tag the others stand with their own.
+  request.$unknown = [];
+  for (let index = 0; index < events.length; ) {
+    const { page, start, end: firstEnd } = events[index] as PackedEvent;
+    let end = firstEnd;
+    for (index++; index < events.length; index++) {
+      const next = events[index] as PackedEvent;
+      if (next.page !== page || next.start !== end) break;
+      end = next.end;
+    }
+    const data = page.subarray(start + 1, end);
+    request.$unknown.push({ no: number, wireType: WireType.LengthDelimited, data });
+  }
   return request;
 }
 
@@ -103,7 +306,3 @@ const severities: Record<SeverityName, Severity> = {
   error: Severity.ERROR,
   critical: Severity.CRITICAL,
 };
-
-function toJsonObject(value: object): JsonObject {
-  return JSON.parse(JSON.stringify(value)) as JsonObject;
-}

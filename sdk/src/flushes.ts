@@ -41,6 +41,7 @@ export class Flushes {
 
   /** Tells that an item is settled. */
   settled(sequence: number): void {
+    if (!this.#current) return;
     for (const wait of [this.#current, this.#next]) {
       if (wait && sequence <= wait.upTo) wait.left--;
     }

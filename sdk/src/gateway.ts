@@ -1,81 +1,22 @@
-import type { Backlog } from "./backlog.ts";
-import { Batcher, type RetryNotice } from "./batcher.ts";
+import { Breaker } from "./breaker.ts";
 import type { PulsewireClient } from "./client.ts";
 import { type GatewayCounts, sumCounts } from "./counts.ts";
-import { type EventInput, type PackedEvent, packEvent, toIngestRequest } from "./events.ts";
-import { type FinalOutcome, fromItemOutcome } from "./outcome.ts";
-import type { WhenFull } from "./queue.ts";
-import { defaultRetryPolicy, type RetryPolicy } from "./retry.ts";
-import {
-  groupSamples,
-  type QueuedSample,
-  type SampleOptions,
-  SamplePacker,
-  sizeOfSample,
-  toSampleOutcomes,
-  toSeriesSamples,
-} from "./samples.ts";
-
-/** When a batch is sent: at the first of these. */
-export interface BatchOptions {
-  /** Items. Default 500. */
-  maxItems?: number;
-  /** Encoded bytes. Default 1 MiB; a larger item goes alone. */
-  maxBytes?: number;
-  /** Milliseconds since its oldest item was queued. Default 1,000. */
-  maxDelayMs?: number;
-}
-
-/** Bounds of what is held in memory, for events and for samples each. */
-export interface QueueLimits {
-  /** Items, those being sent included. Default 100,000. */
-  maxItems?: number;
-  /** Encoded bytes, those being sent included. Default 64 MiB. */
-  maxBytes?: number;
-}
-
-/** How a gateway batches, retries and tells. */
-export interface GatewayOptions {
-  /** The store of samples that name none. Default: that of the API key. */
-  storeId?: string;
-  /** When a batch is sent. */
-  batch?: BatchOptions;
-  /** What is held in memory at most. */
-  queue?: QueueLimits;
-  /**
-   * What `event()` and `metric()` do when the queue is full: `throw` a QueueFullError (default), `drop-newest`
-   * counts the new item as dropped with reason `queue_full`, `wait` returns a promise of its being taken.
-   */
-  whenFull?: WhenFull;
-  /** Batches of events, and of samples, being sent at the same time. Default 2. */
-  maxInFlight?: number;
-  /** Waits after a failure. Defaults: {@link defaultRetryPolicy}. */
-  retry?: Partial<RetryPolicy>;
-  /** Milliseconds that one call may take. Default: that of the client. */
-  timeoutMs?: number;
-  /** Called once for each item when it is settled for good, in no promised order. */
-  onOutcome?(outcome: ItemSettled): void;
-  /** Called when a call has failed and will be made again. */
-  onRetry?(retry: RetryNotice): void;
-}
-
-/** An event or sample that is settled. */
-export type ItemSettled = FinalOutcome &
-  ({ type: "event"; eventId: string } | { type: "sample"; name: string; timestamp: number; value: number });
-
-/** Keeps what is not delivered, so that it outlives the process. */
-export interface GatewayStore {
-  events: Backlog<PackedEvent>;
-  samples: Backlog<QueuedSample>;
-  /** Writes everything and gives it free for the next process. */
-  close(): void;
-}
+import { createDeliveries, type Deliveries } from "./deliveries.ts";
+import { type EventInput, EventPacker } from "./events.ts";
+import type { GatewayOptions, GatewayStore } from "./gateway-options.ts";
+import type { WatchedOutcome } from "./ledger.ts";
+import { type ProgressInput, packReport } from "./reports.ts";
+import { defaultRetryPolicy } from "./retry.ts";
+import { type SampleOptions, SamplePacker } from "./samples.ts";
 
 /** How long {@link Gateway.close} tries where nothing is said, in milliseconds. */
 const defaultCloseDeadlineMs = 5_000;
+/** A gateway that begins with a backlog waits up to this where nothing is said, in milliseconds. */
+const defaultStartJitterMs = 2_000;
 
 /**
- * Takes events and samples without blocking and sends them in batches until the server has answered for each one.
+ * Takes events, samples and progress without blocking and sends them in batches until the server has answered for each
+ * one.
  *
  * Without a store everything is held in memory, bounded, and what the process has not sent when it is killed is lost.
  * With one, such as the spool of Node's createGateway(), it is written there first and sent by the next gateway that
@@ -83,9 +24,10 @@ const defaultCloseDeadlineMs = 5_000;
  */
 export class Gateway implements AsyncDisposable {
   readonly #client: PulsewireClient;
-  readonly #events: Batcher<PackedEvent>;
-  readonly #samples: Batcher<QueuedSample>;
-  readonly #packer = new SamplePacker();
+  readonly #breaker: Breaker;
+  readonly #deliveries: Deliveries;
+  readonly #eventPacker = new EventPacker();
+  readonly #samplePacker = new SamplePacker();
   readonly #store: GatewayStore | undefined;
   #closing: Promise<void> | undefined;
 
@@ -96,46 +38,11 @@ export class Gateway implements AsyncDisposable {
   constructor(client: PulsewireClient, options: GatewayOptions = {}, store?: GatewayStore) {
     this.#client = client;
     this.#store = store;
-    const { onOutcome = () => {}, onRetry = () => {}, storeId = "", timeoutMs, whenFull = "throw" } = options;
-    const call = (signal: AbortSignal) => ({ signal, ...(timeoutMs !== undefined && { timeoutMs }) });
-    const settled = guard(onOutcome);
-    const shared = {
-      maxItems: options.batch?.maxItems ?? 500,
-      maxBytes: options.batch?.maxBytes ?? 1024 * 1024,
-      maxDelayMs: options.batch?.maxDelayMs ?? 1_000,
-      maxInFlight: options.maxInFlight ?? 2,
-      maxQueueItems: options.queue?.maxItems ?? 100_000,
-      maxQueueBytes: options.queue?.maxBytes ?? 64 * 1024 * 1024,
-      whenFull,
-      retry: { ...defaultRetryPolicy, ...options.retry },
-      onRetry: guard(onRetry),
-    };
-    this.#events = new Batcher({
-      ...shared,
-      backlog: store?.events,
-      sizeOf: ({ bytes }) => bytes.length,
-      send: async (events, signal) => {
-        const { outcomes } = await client.ingestion.ingestEvents(toIngestRequest(events), call(signal));
-        return outcomes.map(fromItemOutcome);
-      },
-      onOutcome: ({ id }, outcome) => settled({ type: "event", eventId: id, ...outcome }),
-    });
-    this.#samples = new Batcher({
-      ...shared,
-      backlog: store?.samples,
-      sizeOf: sizeOfSample,
-      send: async (samples, signal) => {
-        const groups = groupSamples(samples);
-        // Without `sentAt`: a correction that differs with each sending would turn a repeated sample into a new one.
-        const response = await client.metrics.writeSamples(
-          { series: groups.map((group) => toSeriesSamples(group, samples)), storeId, allowPartial: true },
-          call(signal),
-        );
-        return toSampleOutcomes(groups, samples.length, response);
-      },
-      onOutcome: ({ series: { name }, timeMs, value }, outcome) =>
-        settled({ type: "sample", name, timestamp: timeMs, value, ...outcome }),
-    });
+    this.#breaker = new Breaker({ ...defaultRetryPolicy, ...options.retry }, options.pace);
+    const { startJitterMs = defaultStartJitterMs } = options.pace ?? {};
+    const unread = store ? store.events.unread + store.samples.unread + store.progress.unread : 0;
+    if (unread > 0) this.#breaker.delay(Math.random() * startJitterMs);
+    this.#deliveries = createDeliveries(client, this.#breaker, options, store);
   }
 
   /**
@@ -147,8 +54,17 @@ export class Gateway implements AsyncDisposable {
    * @throws GatewayClosedError after close()
    */
   event(input: EventInput): Promise<void> | undefined {
-    const event = packEvent(input);
-    return this.#events.add(event, event.bytes.length);
+    return this.#deliveries.events.add(this.#eventPacker.pack(input));
+  }
+
+  /**
+   * Queues an event as {@link event} does and tells what becomes of it, which may take as long as the server is away.
+   *
+   * @returns its outcome; `persisted` where close() left it in the spool
+   * @throws as a rejection, what {@link event} throws
+   */
+  async eventOutcome(input: EventInput): Promise<WatchedOutcome> {
+    return this.#deliveries.events.watch(this.#eventPacker.pack(input));
   }
 
   /**
@@ -158,9 +74,9 @@ export class Gateway implements AsyncDisposable {
    * @returns and throws as {@link event}
    */
   metric(name: string, value: number, options: SampleOptions = {}): Promise<void> | undefined {
-    const sample = this.#packer.pack(name, value, options);
-    if (Number.isFinite(value)) return this.#samples.add(sample, sizeOfSample(sample));
-    this.#samples.refuse(sample, {
+    const sample = this.#samplePacker.pack(name, value, options);
+    if (Number.isFinite(value)) return this.#deliveries.samples.add(sample);
+    this.#deliveries.samples.refuse(sample, {
       status: "rejected",
       field: "value",
       code: "double.finite",
@@ -169,10 +85,20 @@ export class Gateway implements AsyncDisposable {
     return undefined;
   }
 
+  /**
+   * Queues a report of progress on a file; never blocks. Each counts once, however often it is sent.
+   *
+   * @returns and throws as {@link event}
+   */
+  progress(input: ProgressInput): Promise<void> | undefined {
+    return this.#deliveries.progress.add(packReport(input));
+  }
+
   /** What became of everything so far; a copy. */
   get counts(): GatewayCounts {
-    const [events, samples] = [this.#events.counts, this.#samples.counts];
-    return { ...sumCounts(events, samples), events, samples };
+    const { events, samples, progress } = this.#deliveries;
+    const each = { events: events.counts, samples: samples.counts, progress: progress.counts };
+    return { ...sumCounts(...Object.values(each)), ...each };
   }
 
   /**
@@ -182,7 +108,7 @@ export class Gateway implements AsyncDisposable {
    * @returns the counts; `pending` and `persisted` are what is not settled, or came meanwhile
    */
   async flush({ deadlineMs }: { deadlineMs?: number } = {}): Promise<GatewayCounts> {
-    await Promise.all([this.#events.flush(deadlineMs), this.#samples.flush(deadlineMs)]);
+    await Promise.all(Object.values(this.#deliveries).map((delivery) => delivery.flush(deadlineMs)));
     return this.counts;
   }
 
@@ -200,7 +126,8 @@ export class Gateway implements AsyncDisposable {
   }
 
   async #close(deadlineMs: number): Promise<void> {
-    await Promise.all([this.#events.close(deadlineMs), this.#samples.close(deadlineMs)]);
+    await Promise.all(Object.values(this.#deliveries).map((delivery) => delivery.close(deadlineMs)));
+    this.#breaker.end();
     this.#client.close();
     this.#store?.close();
   }
@@ -209,17 +136,4 @@ export class Gateway implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }
-}
-
-/** A hook that throws is an uncaught exception, as in any event handler; it must not stop the delivery. */
-function guard<T>(hook: (value: T) => void): (value: T) => void {
-  return (value) => {
-    try {
-      hook(value);
-    } catch (error) {
-      queueMicrotask(() => {
-        throw error;
-      });
-    }
-  };
 }

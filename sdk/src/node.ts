@@ -13,7 +13,9 @@ import {
   maxResponseBytes,
   type PulsewireClient,
 } from "./client.ts";
-import { Gateway, type GatewayOptions } from "./gateway.ts";
+import { Gateway } from "./gateway.ts";
+import type { GatewayOptions } from "./gateway-options.ts";
+import { fastGzip } from "./gzip.ts";
 import type { SpoolOptions } from "./spool/spool.ts";
 import { openStore } from "./spool/store.ts";
 
@@ -21,6 +23,8 @@ import { openStore } from "./spool/store.ts";
 export interface NodeClientOptions extends ClientOptions {
   /** What is spoken; always over HTTP/2, in clear text with `http:`. Default `grpc`. */
   protocol?: "grpc" | "connect" | "grpc-web";
+  /** How requests of more than 1 KiB are compressed. Default: `gzip` for a gateway, `none` for a client. */
+  compression?: "gzip" | "none";
   /** Options of http2.connect(), such as `ca` for a certificate of your own. */
   nodeOptions?: SecureClientSessionOptions;
 }
@@ -45,7 +49,14 @@ export function createClient(options: NodeClientOptions): PulsewireClient {
   );
   return assembleClient(options, {
     transport: (interceptors) => {
-      const shared = { baseUrl, sessionManager, interceptors, readMaxBytes: maxResponseBytes };
+      const compression = options.compression === "gzip" && { sendCompression: fastGzip };
+      const shared = {
+        baseUrl,
+        sessionManager,
+        interceptors,
+        readMaxBytes: maxResponseBytes,
+        ...compression,
+      };
       switch (options.protocol ?? "grpc") {
         case "grpc":
           return createGrpcTransport(shared);
@@ -77,9 +88,9 @@ export interface NodeGatewayOptions extends NodeClientOptions, GatewayOptions {
  * spool's directory cannot be made
  */
 export function createGateway(options: NodeGatewayOptions): Gateway {
-  const client = createClient(options);
+  const client = createClient({ compression: "gzip", ...options });
   try {
-    return new Gateway(client, options, options.spool && openStore(options.spool));
+    return new Gateway(client, options, options.spool && openStore(options.spool, options.highPriority));
   } catch (error) {
     client.close();
     throw error;

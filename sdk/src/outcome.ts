@@ -20,6 +20,8 @@ export interface RetryOutcome {
   status: "retry";
   /** Milliseconds to wait before, where the server named them. */
   delayMs?: number;
+  /** Why, where the item was sent by a call of its own. */
+  error?: PulsewireError;
 }
 
 /** What one sending made of an item. */
@@ -27,7 +29,8 @@ export type SendOutcome = FinalOutcome | RetryOutcome;
 
 /** The outcome of nearly every item; one object for all. */
 export const accepted: FinalOutcome = Object.freeze({ status: "accepted" });
-const duplicate: FinalOutcome = Object.freeze({ status: "duplicate" });
+/** As {@link accepted}. */
+export const duplicate: FinalOutcome = Object.freeze({ status: "duplicate" });
 
 /** Reads the server's word on an item. A status that this version does not know is sent again: ids make it harmless. */
 export function fromItemOutcome(outcome: ItemOutcome): SendOutcome {

@@ -49,6 +49,21 @@ export function shouldRetry(error: PulsewireError, { idempotent }: { idempotent:
 }
 
 /**
+ * Whether an error that may be retried tells of the server as a whole. Others, such as a quota of the tenant, concern
+ * the calls of one kind only.
+ */
+export function isServerWide({ code, reason }: PulsewireError): boolean {
+  switch (code) {
+    case Code.Unavailable:
+    case Code.DeadlineExceeded:
+    case Code.Unauthenticated:
+      return true;
+    default:
+      return reason === "RATE_LIMITED" || reason === "OVERLOADED";
+  }
+}
+
+/**
  * Exponential back-off with full jitter: an even choice between 0 and the bound of this failure.
  *
  * @param failures failures in a row, from 1

@@ -1,5 +1,6 @@
 import { create } from "@bufbuild/protobuf";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
+import type { Place } from "./backlog.ts";
 import {
   MetricKind,
   type SeriesSamples,
@@ -7,6 +8,7 @@ import {
   type WriteSamplesResponse,
 } from "./gen/pulsewire/metrics/v1/sample_pb.js";
 import { accepted, fromItemOutcome, type SendOutcome } from "./outcome.ts";
+import type { Item } from "./queue.ts";
 
 /** What belongs to a sample besides its name and value. */
 export interface SampleOptions {
@@ -36,11 +38,24 @@ interface SeriesKey {
 type KeyParts = [name: string, labels: [string, string][], unit: string, kind: string, storeId: string];
 
 /** A sample that waits to be sent. */
-export interface QueuedSample {
-  series: SeriesKey;
+export class QueuedSample implements Item {
+  readonly series: SeriesKey;
   /** Milliseconds since 1970, whole. */
-  timeMs: number;
-  value: number;
+  readonly timeMs: number;
+  readonly value: number;
+  sequence = 0;
+  place: Place | undefined = undefined;
+
+  constructor(series: SeriesKey, timeMs: number, value: number) {
+    this.series = series;
+    this.timeMs = timeMs;
+    this.value = value;
+  }
+
+  /** As much as it takes where no other shares its series. */
+  get size(): number {
+    return sampleBytes + this.series.key.length;
+  }
 }
 
 /** A group of samples that is sent as one item, and which samples of the batch they are. */
@@ -74,7 +89,8 @@ export class SamplePacker {
     for (const [label, text] of sorted) {
       if (typeof text !== "string") throw new TypeError(`Label "${label}" of "${name}" is no text.`);
     }
-    return { series: this.seriesOf(JSON.stringify([name, sorted, unit, kind, storeId])), timeMs, value };
+    const series = this.seriesOf(JSON.stringify([name, sorted, unit, kind, storeId]));
+    return new QueuedSample(series, timeMs, value);
   }
 
   /** The series with this key. */
@@ -89,11 +105,6 @@ export class SamplePacker {
     }
     return series;
   }
-}
-
-/** What a sample counts towards limits in bytes: as much as it takes where no other shares its series. */
-export function sizeOfSample({ series }: QueuedSample): number {
-  return sampleBytes + series.key.length;
 }
 
 /**

@@ -8,8 +8,9 @@ export {
   timestampMs,
 } from "@bufbuild/protobuf/wkt";
 export { Code } from "@connectrpc/connect";
-export type { Backlog, BacklogItem, BacklogListener, Place } from "./backlog.ts";
+export type { Backlog, BacklogListener, Place } from "./backlog.ts";
 export type { RetryNotice } from "./batcher.ts";
+export type { PaceOptions } from "./breaker.ts";
 export type { ClientOptions, PulsewireClient } from "./client.ts";
 export type { DeliveryCounts, DropReason, GatewayCounts } from "./counts.ts";
 export type { Credentials, LoginCredentials, TokenSource } from "./credentials.ts";
@@ -18,12 +19,22 @@ export { GatewayClosedError, PulsewireError, QueueFullError, toPulsewireError } 
 export type { EventInput, SeverityName } from "./events.ts";
 export type { BreakNotice, FollowOptions } from "./follow.ts";
 export { follow } from "./follow.ts";
-export type { BatchOptions, GatewayOptions, GatewayStore, ItemSettled, QueueLimits } from "./gateway.ts";
 export { Gateway } from "./gateway.ts";
+export type {
+  BatchOptions,
+  DropNotice,
+  GatewayOptions,
+  GatewayStore,
+  ItemIdentity,
+  ItemSettled,
+  QueueLimits,
+} from "./gateway-options.ts";
+export type { WatchedOutcome } from "./ledger.ts";
 export * from "./messages.ts";
 export type { FinalOutcome } from "./outcome.ts";
 export { pages } from "./pages.ts";
-export type { WhenFull } from "./queue.ts";
+export type { Item, WhenFull } from "./queue.ts";
+export type { LineIssueInput, ProgressInput } from "./reports.ts";
 export {
   backoffMs,
   defaultRetryPolicy,

@@ -1,7 +1,8 @@
 import { createConnectTransport, createGrpcWebTransport } from "@connectrpc/connect-web";
 import { assembleClient, baseUrlOf, type ClientOptions, type PulsewireClient } from "./client.ts";
 import { fetchUnbroken } from "./fetch-unbroken.ts";
-import { Gateway, type GatewayOptions } from "./gateway.ts";
+import { Gateway } from "./gateway.ts";
+import type { GatewayOptions } from "./gateway-options.ts";
 
 export * from "./shared.ts";
 

@@ -1,4 +1,5 @@
-import type { Backlog, BacklogItem, BacklogListener, Place } from "../backlog.ts";
+import type { Backlog, BacklogListener } from "../backlog.ts";
+import type { Item } from "../queue.ts";
 import type { Lane } from "./lane.ts";
 import type { Spool } from "./spool.ts";
 
@@ -10,9 +11,9 @@ export interface Codec<T> {
 }
 
 /** What is kept in a spool: a lane for urgent items where there are any, and one for all others. */
-export class SpoolBacklog<T> implements Backlog<T> {
+export class SpoolBacklog<T extends Item> implements Backlog<T> {
   readonly last: number;
-  readonly isUrgent: (item: T) => boolean;
+  readonly #isUrgent: (item: T) => boolean;
   readonly #codec: Codec<T>;
   readonly #normal: Lane;
   readonly #urgent: Lane | undefined;
@@ -21,12 +22,15 @@ export class SpoolBacklog<T> implements Backlog<T> {
   /** @param isUrgent default: nothing is */
   constructor(spool: Spool, name: string, codec: Codec<T>, isUrgent?: (item: T) => boolean) {
     this.#codec = codec;
-    this.isUrgent = isUrgent ?? (() => false);
+    this.#isUrgent = isUrgent ?? (() => false);
     const listener = {
-      onLost: (count: number, reason: string, sequence: number) =>
-        this.#listener?.onLost(count, reason, sequence),
-      onUnwritten: (sequence: number, payload: Uint8Array) =>
-        this.#listener?.onUnwritten(sequence, codec.decode(payload)),
+      onLost: (count: number, reason: string, first: number, last: number) =>
+        this.#listener?.onLost(count, reason, first, last),
+      onUnwritten: (sequence: number, payload: Uint8Array) => {
+        const item = codec.decode(payload);
+        item.sequence = sequence;
+        this.#listener?.onUnwritten(item);
+      },
     };
     this.#normal = spool.lane(name, listener);
     this.#urgent = isUrgent && spool.lane(`${name}-urgent`, listener);
@@ -49,26 +53,30 @@ export class SpoolBacklog<T> implements Backlog<T> {
     return this.#laneOf(item).unread > 0;
   }
 
-  append(sequence: number, item: T, held: boolean): Place | undefined {
-    return this.#laneOf(item).append(sequence, this.#codec.encode(item), held);
+  append(item: T, held: boolean): boolean {
+    item.place = this.#laneOf(item).append(item.sequence, this.#codec.encode(item), held);
+    return item.place !== undefined;
   }
 
-  read(): BacklogItem<T>[] {
+  read(): T[] {
     const urgent = this.#urgent?.read() ?? [];
-    const items: BacklogItem<T>[] = [];
+    const items: T[] = [];
     for (const { ticket, payload } of urgent.length > 0 ? urgent : this.#normal.read()) {
       try {
-        items.push({ sequence: ticket.sequence, item: this.#codec.decode(payload), place: ticket });
+        const item = this.#codec.decode(payload);
+        item.sequence = ticket.sequence;
+        item.place = ticket;
+        items.push(item);
       } catch {
         // Whole, but of another version's making: it can never be sent.
         ticket.settle();
-        this.#listener?.onLost(1, "spool_damaged", ticket.sequence);
+        this.#listener?.onLost(1, "spool_damaged", ticket.sequence, ticket.sequence);
       }
     }
     return items;
   }
 
   #laneOf(item: T): Lane {
-    return this.#urgent && this.isUrgent(item) ? this.#urgent : this.#normal;
+    return this.#urgent && this.#isUrgent(item) ? this.#urgent : this.#normal;
   }
 }

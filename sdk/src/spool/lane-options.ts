@@ -13,8 +13,8 @@ export interface LaneOptions {
   sync: SyncPolicy;
   /** Called before a segment is begun, to make room. */
   beforeSegment(): void;
-  /** Records that were never read are lost. Their sequences are about this one. */
-  onLost(count: number, reason: LossReason, sequence: number): void;
+  /** Records that were never read are lost, whose sequences are in this range. */
+  onLost(count: number, reason: LossReason, first: number, last: number): void;
   /** A record could not be written, and no copy of it is held. */
   onUnwritten(sequence: number, payload: Uint8Array): void;
   /** The file system refused something. */

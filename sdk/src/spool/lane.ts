@@ -1,18 +1,9 @@
-import {
-  closeSync,
-  fdatasyncSync,
-  ftruncateSync,
-  openSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  statSync,
-} from "node:fs";
+import { readdirSync, readFileSync, rmSync, statSync } from "node:fs";
 import { appendAcks } from "./acks.ts";
-import { readRange, syncDirectory, syncInBackground, writeAll } from "./files.ts";
+import { Appender } from "./appender.ts";
 import type { LaneOptions, LossReason } from "./lane-options.ts";
-import { headerBytes, scan, writeRecord } from "./record.ts";
-import { newSegment, openSegment, type Segment, seal } from "./segment.ts";
+import { SegmentReader } from "./reader.ts";
+import { openSegment, type Segment } from "./segment.ts";
 import { Ticket } from "./ticket.ts";
 
 /** A record read back. */
@@ -22,41 +13,29 @@ export interface LaneRecord {
   payload: Uint8Array;
 }
 
-/** A record that waits for its write. */
-interface Buffered extends LaneRecord {
-  /** A copy is in memory. */
-  held: boolean;
-}
-
-/** Records that one write takes at most: what a killed process can lose. */
-const maxBuffered = 128;
-const bufferBytes = 64 * 1024;
-const readBytes = 256 * 1024;
-/** After a write that failed nothing is written for this long. */
-const failurePauseMs = 1_000;
-
 /** A log of records in order: appended at one end, read at the other, settled in any order. */
 export class Lane {
   readonly #options: LaneOptions;
+  readonly #appender: Appender;
+  readonly #reader: SegmentReader;
   readonly #segments: Segment[] = [];
   readonly #withAcks = new Set<Segment>();
-  readonly #buffer = Buffer.allocUnsafeSlow(bufferBytes);
-  #buffered: Buffered[] = [];
-  #used = 0;
-  #active: { segment: Segment; fd: number } | undefined;
-  #dirty = false;
-  #directoryDirty = false;
-  #failingUntil = 0;
   #scheduled: NodeJS.Immediate | undefined;
   #unread = 0;
   #persisted = 0;
-  #readBytes = readBytes;
-  /** One for all reads: garbage of that size is collected late, and would be most of the memory in use. */
-  #readBuffer: Buffer | undefined;
 
   /** Opens what is there. */
   constructor(options: LaneOptions) {
     this.#options = options;
+    this.#reader = new SegmentReader(options);
+    this.#appender = new Appender(options, {
+      onBegun: (segment) => this.#segments.push(segment),
+      onWritten: (records) => {
+        this.#persisted += records;
+      },
+      onEnded: (segment) => this.#removeIfDone(segment),
+      onUnwritten: (ticket, segment, payload) => this.#onUnwritten(ticket, segment, payload),
+    });
     for (const name of readdirSync(options.directory).sort()) {
       try {
         const segment = openSegment(options.directory, options.name, name);
@@ -108,34 +87,23 @@ export class Lane {
    * @returns `undefined` while the disk takes nothing
    */
   append(sequence: number, payload: Uint8Array, held: boolean): Ticket | undefined {
-    if (performance.now() < this.#failingUntil) return undefined;
-    const bytes = headerBytes + payload.length;
-    if (this.#used + bytes > bufferBytes) this.write();
-    const segment = this.#segmentFor(sequence, bytes);
+    const segment = this.#appender.segmentFor(sequence, payload.length);
     if (!segment) return undefined;
-    const ticket = new Ticket(this, sequence, segment);
-    const record = { sequence, timeMs: Date.now(), payload };
-    this.#buffered.push({ ticket, payload, held });
+    const ticket = new Ticket(this, sequence, segment, held);
     if (!held) {
-      if (segment.unread === 0) segment.readOffset = segment.size + this.#used;
+      if (segment.unread === 0) segment.readOffset = this.#appender.offset;
       segment.unread++;
       this.#unread++;
     }
-    if (bytes > bufferBytes) {
-      const buffer = Buffer.allocUnsafe(bytes);
-      writeRecord(buffer, 0, segment.salt, record);
-      this.#write(buffer);
-    } else {
-      this.#used = writeRecord(this.#buffer, this.#used, segment.salt, record);
-      if (this.#buffered.length >= maxBuffered) this.write();
-      else this.#schedule();
-    }
+    this.#appender.append(ticket, segment, Date.now(), payload);
+    if (this.#scheduled === undefined) this.#schedule();
     return ticket;
   }
 
   /** Writes what is buffered, and who is settled. */
   write(): void {
-    if (this.#buffered.length > 0) this.#write(this.#buffer.subarray(0, this.#used));
+    this.#appender.write();
+    if (this.#withAcks.size === 0) return;
     for (const segment of this.#withAcks) this.#writeAcks(segment);
     this.#withAcks.clear();
   }
@@ -151,16 +119,14 @@ export class Lane {
   }
 
   /** The record is done with, and never read again. */
-  settle(ticket: Ticket): void {
-    if (this.#buffered.length > 0) this.write();
-    const { sequence, segment } = ticket;
+  settle({ sequence, segment }: Ticket): void {
+    if (this.#appender.buffered > 0) this.#appender.write();
     if (!segment || segment.gone) return;
     segment.remaining--;
     this.#persisted--;
-    segment.newAcks.push(sequence - segment.first);
-    this.#withAcks.add(segment);
+    if (segment.newAcks.push(sequence - segment.first) === 1) this.#withAcks.add(segment);
     if (segment.sealed && segment.remaining === 0) this.#removeIfDone(segment);
-    else this.#schedule();
+    else if (this.#scheduled === undefined) this.#schedule();
   }
 
   /** Removes the oldest segment, whatever is in it. */
@@ -168,7 +134,7 @@ export class Lane {
     this.write();
     const [segment] = this.#segments;
     if (!segment) return;
-    if (segment === this.#active?.segment) this.#endSegment();
+    if (segment === this.#appender.segment) this.#appender.endSegment();
     this.#lose(segment, segment.unread, reason);
     this.#persisted -= segment.remaining;
     segment.remaining = 0;
@@ -178,7 +144,7 @@ export class Lane {
   /** Removes segments that hold nothing younger than the age limit. */
   dropExpired(): void {
     for (const segment of this.#segments.slice()) {
-      if (segment !== this.#segments[0] || segment === this.#active?.segment) return;
+      if (segment !== this.#segments[0] || segment === this.#appender.segment) return;
       const written = statSync(segment.path, { throwIfNoEntry: false })?.mtimeMs;
       if (written === undefined || Date.now() - written <= this.#options.maxAgeMs) return;
       this.dropOldest("spool_expired");
@@ -187,119 +153,28 @@ export class Lane {
 
   /** Forces onto the disk what is written, without waiting for it. */
   sync(): void {
-    const { directory, onError } = this.#options;
-    if (!this.#active || !this.#dirty) return;
-    this.#dirty = false;
-    syncInBackground(this.#active.segment.path, onError);
-    if (this.#directoryDirty) syncInBackground(directory, onError);
-    this.#directoryDirty = false;
+    this.#appender.sync();
   }
 
   /** Writes and syncs everything. */
   close(): void {
     clearImmediate(this.#scheduled);
     this.write();
-    const { sync, directory, onError } = this.#options;
-    try {
-      if (this.#active && sync !== "none") fdatasyncSync(this.#active.fd);
-      this.#endSegment();
-      // For the new name of the segment.
-      if (sync !== "none") syncDirectory(directory);
-    } catch (error) {
-      this.#endSegment();
-      onError(error as Error);
-    }
+    this.#appender.close();
   }
 
   #schedule(): void {
-    this.#scheduled ??= setImmediate(() => {
+    this.#scheduled = setImmediate(() => {
       this.#scheduled = undefined;
       this.write();
     });
   }
 
-  #segmentFor(sequence: number, bytes: number): Segment | undefined {
-    const { segmentBytes, directory, name, sync } = this.#options;
-    const active = this.#active?.segment;
-    const used = (active?.size ?? 0) + this.#used;
-    if (active && (used === 0 || used + bytes <= segmentBytes)) return active;
-    this.write();
-    this.#endSegment();
-    this.#options.beforeSegment();
-    try {
-      const segment = newSegment(directory, name, sequence);
-      this.#active = { segment, fd: openSync(segment.path, "ax") };
-      this.#segments.push(segment);
-      if (sync === "always") syncDirectory(directory);
-      this.#directoryDirty = true;
-      return segment;
-    } catch (error) {
-      this.#fail(error);
-      return undefined;
-    }
-  }
-
-  #write(bytes: Buffer): void {
-    const records = this.#buffered;
-    this.#buffered = [];
-    this.#used = 0;
-    if (!this.#active) return;
-    const { segment, fd } = this.#active;
-    try {
-      writeAll(fd, bytes, segment.size);
-      if (this.#options.sync === "always") fdatasyncSync(fd);
-    } catch (error) {
-      this.#undo(records, segment, fd, error);
-      return;
-    }
-    this.#dirty = true;
-    segment.size += bytes.length;
-    segment.records += records.length;
-    segment.remaining += records.length;
-    segment.last = records.at(-1)?.ticket.sequence ?? segment.last;
-    this.#persisted += records.length;
-  }
-
-  /** A write failed: what it left is cut off, and the records are handed back. */
-  #undo(records: Buffered[], segment: Segment, fd: number, error: unknown): void {
-    this.#fail(error);
-    try {
-      ftruncateSync(fd, segment.size);
-    } catch (truncating) {
-      // What is left of the write is skipped when the segment is read.
-      this.#options.onError(truncating as Error);
-    }
-    this.#endSegment();
-    for (const { ticket, payload, held } of records) {
-      ticket.segment = undefined;
-      if (held) continue;
-      segment.unread--;
-      this.#unread--;
-      this.#options.onUnwritten(ticket.sequence, payload);
-    }
-  }
-
-  #fail(error: unknown): void {
-    this.#failingUntil = performance.now() + failurePauseMs;
-    this.#options.onError(error as Error);
-  }
-
-  #endSegment(): void {
-    if (!this.#active) return;
-    const { segment, fd } = this.#active;
-    this.#active = undefined;
-    try {
-      closeSync(fd);
-      seal(segment);
-      // The next segment's turn must not wait for the disk.
-      if (this.#options.sync === "interval" && segment.remaining > 0) {
-        syncInBackground(segment.path, this.#options.onError);
-      }
-    } catch (error) {
-      segment.sealed = true;
-      this.#options.onError(error as Error);
-    }
-    this.#removeIfDone(segment);
+  #onUnwritten(ticket: Ticket, segment: Segment, payload: Uint8Array): void {
+    if (ticket.held) return;
+    segment.unread--;
+    this.#unread--;
+    this.#options.onUnwritten(ticket.sequence, payload);
   }
 
   #nextUnread(): Segment | undefined {
@@ -307,55 +182,37 @@ export class Lane {
   }
 
   #readFrom(segment: Segment): LaneRecord[] {
-    const chunk = this.#readChunk(segment);
-    if (!chunk) {
+    const read = this.#reader.read(segment);
+    if (!read) {
       this.#lose(segment, segment.unread, "spool_missing");
       this.#removeIfDone(segment);
       return [];
     }
-    const end = chunk.length < this.#readBytes || segment.readOffset + chunk.length >= segment.size;
-    const { records, broken, consumed } = scan(chunk, segment.salt, end);
-    for (const [from, to] of broken) {
-      this.#options.onBroken(segment, segment.readOffset + from, chunk.subarray(from, to));
-    }
-    segment.readOffset += consumed;
-    this.#readBytes = consumed === 0 ? this.#readBytes * 2 : readBytes;
     const oldest = Date.now() - this.#options.maxAgeMs;
     const found: LaneRecord[] = [];
-    for (const { sequence, timeMs, payload } of records) {
+    for (const { sequence, timeMs, payload } of read.records) {
       if (segment.unread === 0 || segment.acked.has(sequence - segment.first)) continue;
       if (timeMs < oldest) {
-        this.#lose(segment, 1, "spool_expired", sequence);
+        this.#lose(segment, 1, "spool_expired", sequence, sequence);
         continue;
       }
       segment.unread--;
       this.#unread--;
-      found.push({ ticket: new Ticket(this, sequence, segment), payload });
+      found.push({ ticket: new Ticket(this, sequence, segment, true), payload });
     }
-    if (end) this.#lose(segment, segment.unread, "spool_damaged");
+    if (read.end) this.#lose(segment, segment.unread, "spool_damaged");
     if (segment.unread === 0) segment.acked.clear();
     this.#removeIfDone(segment);
     return found;
   }
 
-  #readChunk(segment: Segment): Buffer | undefined {
-    try {
-      const length = Math.max(0, Math.min(this.#readBytes, segment.size - segment.readOffset));
-      this.#readBuffer ??= Buffer.allocUnsafeSlow(readBytes);
-      return readRange(segment.path, segment.readOffset, length, this.#readBuffer);
-    } catch (error) {
-      this.#options.onError(error as Error);
-      return undefined;
-    }
-  }
-
-  #lose(segment: Segment, count: number, reason: LossReason, sequence = segment.first): void {
+  #lose(segment: Segment, count: number, reason: LossReason, first?: number, last?: number): void {
     if (count === 0) return;
     segment.unread -= count;
     this.#unread -= count;
     segment.remaining -= count;
     this.#persisted -= count;
-    this.#options.onLost(count, reason, sequence);
+    this.#options.onLost(count, reason, first ?? segment.first, last ?? segment.last);
   }
 
   #writeAcks(segment: Segment): void {

@@ -1,9 +1,10 @@
 import { crc32 } from "node:zlib";
 
-/** Bytes before the payload: marker 4, payload's length 4, sequence 6, time 6, payload's CRC 4, header's CRC 4. */
+/** Bytes before the payload: marker 4, payload's length 4, sequence 6, time 6, payload's CRC 4, header's checksum 4. */
 export const headerBytes = 28;
 
-const marker = Buffer.from("PWr1");
+const marker = 0x50577232;
+const markerBytes = Buffer.from("PWr2");
 
 /** A record as it was read. */
 export interface ScannedRecord {
@@ -34,16 +35,29 @@ export function writeRecord(
   buffer: Buffer,
   offset: number,
   salt: number,
-  { sequence, timeMs, payload }: ScannedRecord,
+  sequence: number,
+  timeMs: number,
+  payload: Uint8Array,
 ): number {
-  marker.copy(buffer, offset);
+  const checksum = crc32(payload, salt);
+  buffer.writeUInt32BE(marker, offset);
   buffer.writeUInt32BE(payload.length, offset + 4);
   buffer.writeUIntBE(sequence, offset + 8, 6);
   buffer.writeUIntBE(timeMs, offset + 14, 6);
-  buffer.writeUInt32BE(crc32(payload, salt), offset + 20);
-  buffer.writeUInt32BE(crc32(buffer.subarray(offset, offset + 24), salt), offset + 24);
+  buffer.writeUInt32BE(checksum, offset + 20);
+  buffer.writeUInt32BE(headerChecksum(buffer, offset, salt), offset + 24);
   buffer.set(payload, offset + headerBytes);
   return offset + headerBytes + payload.length;
+}
+
+/** Of the 20 bytes behind the marker. Each step can be undone, so that a change within one word is always seen. */
+function headerChecksum(buffer: Buffer, offset: number, salt: number): number {
+  let sum = salt;
+  for (let word = 4; word < 24; word += 4) {
+    sum = Math.imul(sum ^ buffer.readInt32BE(offset + word), 0x9e3779b1);
+    sum ^= sum >>> 15;
+  }
+  return sum >>> 0;
 }
 
 /**
@@ -74,8 +88,8 @@ export function scan(buffer: Buffer, salt: number, whole: boolean): Scan {
       }
     }
     brokenFrom ??= offset;
-    const next = buffer.indexOf(marker, offset + 1);
-    offset = next >= 0 ? next : Math.max(offset + 1, buffer.length - marker.length + 1);
+    const next = buffer.indexOf(markerBytes, offset + 1);
+    offset = next >= 0 ? next : Math.max(offset + 1, buffer.length - markerBytes.length + 1);
   }
   if (whole) {
     brokenFrom ??= offset;
@@ -87,8 +101,7 @@ export function scan(buffer: Buffer, salt: number, whole: boolean): Scan {
 
 /** Where the record that begins here ends; `undefined` where none begins. */
 function endOfRecord(buffer: Buffer, offset: number, salt: number): number | undefined {
-  if (buffer.compare(marker, 0, marker.length, offset, offset + marker.length) !== 0) return undefined;
-  const header = buffer.subarray(offset, offset + 24);
-  if (crc32(header, salt) !== buffer.readUInt32BE(offset + 24)) return undefined;
+  if (buffer.readUInt32BE(offset) !== marker) return undefined;
+  if (headerChecksum(buffer, offset, salt) !== buffer.readUInt32BE(offset + 24)) return undefined;
   return offset + headerBytes + buffer.readUInt32BE(offset + 4);
 }

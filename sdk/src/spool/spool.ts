@@ -22,15 +22,13 @@ export interface SpoolOptions {
   maxBytes?: number;
   /** Milliseconds; older items are dropped as `spool_expired`. Default 30 days, as long as the server knows ids. */
   maxAgeMs?: number;
-  /** Events from this priority on are sent before all others, also after a restart. Default 8. */
-  highPriority?: number;
   /** The file system refused something, such as a write to a full disk. It goes on in memory meanwhile. */
   onError?(error: Error): void;
 }
 
 /** What becomes of the records of one lane. */
 export interface LaneListener {
-  onLost(count: number, reason: LossReason, sequence: number): void;
+  onLost(count: number, reason: LossReason, first: number, last: number): void;
   onUnwritten(sequence: number, payload: Uint8Array): void;
 }
 
@@ -85,7 +83,7 @@ export class Spool {
       beforeSegment: () => this.#makeRoom(),
       onError: (error) => this.#options.onError?.(error),
       onBroken: (segment, offset, bytes) => this.#keepBroken(segment, offset, bytes),
-      onLost: (count, reason, sequence) => listener.onLost(count, reason, sequence),
+      onLost: (count, reason, first, last) => listener.onLost(count, reason, first, last),
       onUnwritten: (sequence, payload) => listener.onUnwritten(sequence, payload),
     });
     this.#lanes.push(lane);

@@ -1,6 +1,7 @@
-import type { PackedEvent } from "../events.ts";
-import type { GatewayStore } from "../gateway.ts";
-import { type QueuedSample, SamplePacker } from "../samples.ts";
+import { EventPages, type PackedEvent } from "../events.ts";
+import type { GatewayStore } from "../gateway-options.ts";
+import { PackedReport } from "../reports.ts";
+import { QueuedSample, SamplePacker } from "../samples.ts";
 import { type Codec, SpoolBacklog } from "./backlog.ts";
 import { Spool, type SpoolOptions } from "./spool.ts";
 
@@ -12,35 +13,25 @@ const defaultHighPriority = 8;
  *
  * @throws SpoolLockedError where another process has it, and whatever the file system throws
  */
-export function openStore(options: SpoolOptions): GatewayStore {
+export function openStore(options: SpoolOptions, highPriority = defaultHighPriority): GatewayStore {
   const spool = new Spool(options);
-  const { highPriority = defaultHighPriority } = options;
   return {
     // In this order they lose their oldest where there is no room.
     samples: new SpoolBacklog(spool, "samples", sampleCodec()),
-    events: new SpoolBacklog(spool, "events", eventCodec, ({ priority }) => priority >= highPriority),
+    progress: new SpoolBacklog(spool, "progress", reportCodec),
+    events: new SpoolBacklog(spool, "events", eventCodec(), ({ priority }) => priority >= highPriority),
     close: () => spool.close(),
   };
 }
 
-/** Priority 1, length of the id 3, the id, the encoded event. */
-const eventCodec: Codec<PackedEvent> = {
-  encode({ id, bytes, priority }) {
-    const idBytes = Buffer.byteLength(id);
-    const buffer = Buffer.allocUnsafe(4 + idBytes + bytes.length);
-    buffer.writeUInt8(Math.max(0, Math.min(255, priority)), 0);
-    buffer.writeUIntBE(idBytes, 1, 3);
-    buffer.write(id, 4);
-    buffer.set(bytes, 4 + idBytes);
-    return buffer;
-  },
-  decode(bytes) {
-    const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
-    const end = 4 + buffer.readUIntBE(1, 3);
-    const [id, priority] = [buffer.toString("utf8", 4, end), buffer.readUInt8(0)];
-    return { id, bytes: Buffer.from(buffer.subarray(end)), priority };
-  },
-};
+/** The event as it stands in a request. Those read back lie in pages of their own, one behind the other. */
+function eventCodec(): Codec<PackedEvent> {
+  const pages = new EventPages();
+  return {
+    encode: ({ bytes }) => bytes,
+    decode: (bytes) => pages.copy(bytes),
+  };
+}
 
 /** Time 8, value 8, the key of the series. */
 function sampleCodec(): Codec<QueuedSample> {
@@ -56,7 +47,12 @@ function sampleCodec(): Codec<QueuedSample> {
     decode(bytes) {
       const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
       const series = packer.seriesOf(buffer.toString("utf8", 16));
-      return { series, timeMs: buffer.readDoubleBE(0), value: buffer.readDoubleBE(8) };
+      return new QueuedSample(series, buffer.readDoubleBE(0), buffer.readDoubleBE(8));
     },
   };
 }
+
+const reportCodec: Codec<PackedReport> = {
+  encode: ({ bytes }) => bytes,
+  decode: (bytes) => new PackedReport(bytes.slice()),
+};

@@ -1,0 +1,188 @@
+import { closeSync, fdatasyncSync, ftruncateSync, openSync } from "node:fs";
+import { syncDirectory, syncInBackground, writeAll } from "./files.ts";
+import type { LaneOptions } from "./lane-options.ts";
+import { headerBytes, scan, writeRecord } from "./record.ts";
+import { newSegment, type Segment, seal } from "./segment.ts";
+import type { Ticket } from "./ticket.ts";
+
+/** What an {@link Appender} tells. */
+export interface AppenderListener {
+  onBegun(segment: Segment): void;
+  onWritten(records: number): void;
+  /** The segment takes nothing more. */
+  onEnded(segment: Segment): void;
+  /** A record could not be written to the segment. */
+  onUnwritten(ticket: Ticket, segment: Segment, payload: Uint8Array): void;
+}
+
+/** Records that one write takes at most: what a killed process can lose. */
+const maxBuffered = 128;
+const bufferBytes = 64 * 1024;
+/** After a write that failed nothing is written for this long. */
+const failurePauseMs = 1_000;
+
+/** Appends records to the newest segment of a lane, many with one write. */
+export class Appender {
+  readonly #options: LaneOptions;
+  readonly #listener: AppenderListener;
+  readonly #buffer = Buffer.allocUnsafeSlow(bufferBytes);
+  #tickets: Ticket[] = [];
+  #used = 0;
+  #active: { segment: Segment; fd: number } | undefined;
+  #dirty = false;
+  #directoryDirty = false;
+  #failingUntil = 0;
+
+  constructor(options: LaneOptions, listener: AppenderListener) {
+    this.#options = options;
+    this.#listener = listener;
+  }
+
+  /** The segment that is appended to. */
+  get segment(): Segment | undefined {
+    return this.#active?.segment;
+  }
+
+  /** Records that wait for their write. */
+  get buffered(): number {
+    return this.#tickets.length;
+  }
+
+  /** Where the next record will lie in its segment. */
+  get offset(): number {
+    return (this.#active?.segment.size ?? 0) + this.#used;
+  }
+
+  /** The segment for a record of this size; `undefined` while the disk takes nothing. */
+  segmentFor(sequence: number, payloadBytes: number): Segment | undefined {
+    if (this.#failingUntil > 0 && performance.now() < this.#failingUntil) return undefined;
+    const bytes = headerBytes + payloadBytes;
+    if (this.#used + bytes > bufferBytes) this.write();
+    const { segmentBytes, directory, name, sync } = this.#options;
+    const active = this.#active?.segment;
+    const used = this.offset;
+    if (active && (used === 0 || used + bytes <= segmentBytes)) return active;
+    this.write();
+    this.endSegment();
+    this.#options.beforeSegment();
+    try {
+      const segment = newSegment(directory, name, sequence);
+      this.#active = { segment, fd: openSync(segment.path, "ax") };
+      this.#listener.onBegun(segment);
+      if (sync === "always") syncDirectory(directory);
+      this.#directoryDirty = true;
+      this.#failingUntil = 0;
+      return segment;
+    } catch (error) {
+      this.#fail(error);
+      return undefined;
+    }
+  }
+
+  /** Appends to the segment that segmentFor() gave. */
+  append(ticket: Ticket, segment: Segment, timeMs: number, payload: Uint8Array): void {
+    const bytes = headerBytes + payload.length;
+    this.#tickets.push(ticket);
+    if (bytes > bufferBytes) {
+      const buffer = Buffer.allocUnsafe(bytes);
+      writeRecord(buffer, 0, segment.salt, ticket.sequence, timeMs, payload);
+      this.#write(buffer);
+      return;
+    }
+    this.#used = writeRecord(this.#buffer, this.#used, segment.salt, ticket.sequence, timeMs, payload);
+    if (this.#tickets.length >= maxBuffered) this.write();
+  }
+
+  /** Writes what is buffered. */
+  write(): void {
+    if (this.#tickets.length > 0) this.#write(this.#buffer.subarray(0, this.#used));
+  }
+
+  /** Forces onto the disk what is written, without waiting for it. */
+  sync(): void {
+    const { directory, onError } = this.#options;
+    if (!this.#active || !this.#dirty) return;
+    this.#dirty = false;
+    syncInBackground(this.#active.segment.path, onError);
+    if (this.#directoryDirty) syncInBackground(directory, onError);
+    this.#directoryDirty = false;
+  }
+
+  /** Writes and syncs everything. */
+  close(): void {
+    this.write();
+    const { sync, directory, onError } = this.#options;
+    try {
+      if (this.#active && sync !== "none") fdatasyncSync(this.#active.fd);
+      this.endSegment();
+      // For the new name of the segment.
+      if (sync !== "none") syncDirectory(directory);
+    } catch (error) {
+      this.endSegment();
+      onError(error as Error);
+    }
+  }
+
+  /** Begins a new segment with the next record. */
+  endSegment(): void {
+    if (!this.#active) return;
+    const { segment, fd } = this.#active;
+    this.#active = undefined;
+    try {
+      closeSync(fd);
+      seal(segment);
+      // The next segment's turn must not wait for the disk.
+      if (this.#options.sync === "interval" && segment.remaining > 0) {
+        syncInBackground(segment.path, this.#options.onError);
+      }
+    } catch (error) {
+      segment.sealed = true;
+      this.#options.onError(error as Error);
+    }
+    this.#listener.onEnded(segment);
+  }
+
+  #write(bytes: Buffer): void {
+    const tickets = this.#tickets;
+    this.#tickets = [];
+    this.#used = 0;
+    if (!this.#active) return;
+    const { segment, fd } = this.#active;
+    try {
+      writeAll(fd, bytes, segment.size);
+      if (this.#options.sync === "always") fdatasyncSync(fd);
+    } catch (error) {
+      this.#undo(tickets, bytes, segment, fd, error);
+      return;
+    }
+    this.#dirty = true;
+    segment.size += bytes.length;
+    segment.records += tickets.length;
+    segment.remaining += tickets.length;
+    segment.last = tickets.at(-1)?.sequence ?? segment.last;
+    this.#listener.onWritten(tickets.length);
+  }
+
+  /** A write failed: what it left is cut off, and the records are handed back. */
+  #undo(tickets: Ticket[], bytes: Buffer, segment: Segment, fd: number, error: unknown): void {
+    this.#fail(error);
+    try {
+      ftruncateSync(fd, segment.size);
+    } catch (truncating) {
+      // What is left of the write is skipped when the segment is read.
+      this.#options.onError(truncating as Error);
+    }
+    const { records } = scan(bytes, segment.salt, true);
+    for (const [index, { payload }] of records.entries()) {
+      const ticket = tickets[index] as Ticket;
+      ticket.segment = undefined;
+      this.#listener.onUnwritten(ticket, segment, payload);
+    }
+    this.endSegment();
+  }
+
+  #fail(error: unknown): void {
+    this.#failingUntil = performance.now() + failurePauseMs;
+    this.#options.onError(error as Error);
+  }
+}
