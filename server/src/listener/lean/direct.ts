@@ -204,11 +204,9 @@ class DirectConnection implements Wire {
   }
 
   begin(header: AnswerFields): void {
+    const head = `${statusLine(200)}${header.lines()}${this.#standing()}Transfer-Encoding: chunked\r\n\r\n`;
     this.#answering = true;
-    this.#socket.write(
-      `${statusLine(200)}${header.lines()}${this.#standing()}Transfer-Encoding: chunked\r\n\r\n`,
-      "latin1",
-    );
+    this.#socket.write(head, "latin1");
   }
   write(piece: Uint8Array): boolean {
     return this.#socket.write(chunkOf(piece));

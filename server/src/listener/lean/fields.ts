@@ -139,11 +139,15 @@ export class AnswerFields extends LazyHeaders implements Headers {
     else this.#few.forEach((text, index) => void list.push(index % 2 === 0 ? prefix + text : text));
   }
 
-  /** The fields as lines of HTTP/1.1, each name with a prefix. Whatever is in here has been found to be writable. */
+  /** The fields as lines of HTTP/1.1, each name with a prefix. Throws where a value cannot be written. */
   lines(prefix = ""): string {
     let text = "";
-    if (this.full) for (const [name, value] of this.full) text += `${prefix}${name}: ${value}\r\n`;
-    else {
+    if (this.full) {
+      for (const [name, value] of this.full) {
+        if (unwritable.test(value)) throw new TypeError(`the header ${name} holds what no header can hold`);
+        text += `${prefix}${name}: ${value}\r\n`;
+      }
+    } else {
       const few = this.#few;
       for (let index = 0; index < few.length; index += 2)
         text += `${prefix}${few[index]}: ${few[index + 1]}\r\n`;
@@ -167,6 +171,9 @@ export class AnswerFields extends LazyHeaders implements Headers {
     return -1;
   }
 }
+
+/** What `Headers` takes and HTTP does not. */
+const unwritable = /[^\t\x20-\x7e\x80-\xff]/;
 
 /** Anything else, and cookies, which do not join in one line, is left to `Headers`. */
 function isPlain(name: string, value: string): boolean {
