@@ -1,5 +1,5 @@
 /**
- * Ingest against plain COPY, and single events against FastAPI + asyncpg, Fastify + pg and the bare calls of grpc-js: node test/bench/ingest.ts [--json file] [--seconds n] [--rounds n] [--profile]
+ * Ingest against plain COPY, and single events against FastAPI + asyncpg, Fastify + pg and the bare calls of grpc-js: node test/bench/ingest.ts [--json file] [--seconds n] [--rounds n] [--profile] [--only part of a title]
  *
  * The real server on its own durable PostgreSQL, the load in a process of its own, the workloads in turns, so that all meet
  * the same machine. Every answer is an event committed: the table is counted in the end.
@@ -38,6 +38,8 @@ export interface IngestBenchOptions {
   readonly rounds: number;
   /** Also profiles the server, in rounds that do not count. */
   readonly profile?: boolean;
+  /** Runs only COPY and what has this in its title. */
+  readonly only?: string;
 }
 
 interface Measured extends Round {
@@ -62,7 +64,12 @@ const peerTitles = {
   "grpc-js": "grpc-js, call without work",
 } as const;
 
-export async function ingestBench({ seconds, rounds, profile }: IngestBenchOptions): Promise<BenchResult> {
+export async function ingestBench({
+  seconds,
+  rounds,
+  profile,
+  only = "",
+}: IngestBenchOptions): Promise<BenchResult> {
   const dataDir = await mkdtemp(path.join(os.tmpdir(), "pulsewire-bench-"));
   try {
     // Ingestion alone: what workers cost is measured by ingest-long.ts.
@@ -137,6 +144,9 @@ export async function ingestBench({ seconds, rounds, profile }: IngestBenchOptio
         },
       ],
     ]);
+    for (const title of benches.keys()) {
+      if (title !== copyTitle && !title.includes(only)) benches.delete(title);
+    }
     let acknowledged = 0;
     const measure = async ({ command, pid: loaded, ours }: Bench): Promise<Measured> => {
       let before = readCpu(loaded, postmaster);
@@ -237,9 +247,10 @@ function resultOf(
       show(of.p99Ms.median),
     ]),
     notes: [
-      ...Object.values(peerTitles).map((peer) => {
+      ...Object.values(peerTitles).flatMap((peer) => {
+        if (!measured.has(peer) || !measured.has(singleTitle)) return [];
         const ratio = ratioOf(measured, singleTitle, peer);
-        return `${singleTitle}: ${show(ratio.median)}× (${show(ratio.min)}–${show(ratio.max)}) of ${peer}`;
+        return [`${singleTitle}: ${show(ratio.median)}× (${show(ratio.min)}–${show(ratio.max)}) of ${peer}`];
       }),
       `µs: CPU time of each process per event. ${show(run.stored)} events acknowledged, as many stored.`,
     ],
@@ -254,12 +265,14 @@ if (import.meta.main) {
       seconds: { type: "string", default: "5" },
       rounds: { type: "string", default: "5" },
       profile: { type: "boolean", default: false },
+      only: { type: "string" },
     },
   });
   const result = await ingestBench({
     seconds: Number(values.seconds),
     rounds: Number(values.rounds),
     profile: values.profile,
+    ...(values.only && { only: values.only }),
   });
   printResult(result);
   if (values.json) writeReport(values.json, [result]);

@@ -12,7 +12,7 @@ import {
   type IngestEventsResponse,
   IngestEventsResponseSchema,
 } from "../gen/pulsewire/ingestion/v1/event_pb.js";
-import type { EventRow } from "./event-row.ts";
+import { type EventRow, slot } from "./event-row.ts";
 import { uuidText, writeUuidText } from "./words.ts";
 
 /** What became of a batch. */
@@ -87,9 +87,12 @@ export function outcomeOf(
 }
 
 /** The event's id, given or made; empty where an event that was not written has none. */
-function idOf({ bytes, eventId: { start, end }, id, violations, status }: EventRow): string {
+function idOf(row: EventRow): string {
+  const { bytes, violations, status } = row;
+  const start = row.at(slot.eventId);
+  const end = row.at(slot.eventId + 1);
   if (end > start) return Buffer.from(bytes.buffer, bytes.byteOffset + start, end - start).toString();
-  return violations || status === "retry" ? "" : uuidText(id);
+  return violations || status === "retry" ? "" : uuidText(row.numbers, row.base + slot.id);
 }
 
 const outcomesTag = 0x12;
@@ -107,7 +110,7 @@ export function encodeAnswer(result: BatchResult): Uint8Array {
     const name = row.violations ? "rejected" : row.status;
     counts[name]++;
     if (name === "accepted" || name === "duplicate") {
-      size += 4 + plainHead + (row.eventId.end - row.eventId.start || 36);
+      size += 4 + plainHead + (row.lengthOf(slot.eventId) || 36);
     } else {
       const outcome = toBinary(ItemOutcomeSchema, outcomeOf(row, result));
       others.set(row, outcome);
@@ -139,15 +142,18 @@ export function encodeAnswer(result: BatchResult): Uint8Array {
   return target.subarray(0, at);
 }
 
-function writePlainOutcome(target: Buffer, start: number, { bytes, eventId, id, status }: EventRow): number {
-  const idLength = eventId.end - eventId.start || 36;
+function writePlainOutcome(target: Buffer, start: number, row: EventRow): number {
+  const { bytes, status } = row;
+  const idStart = row.at(slot.eventId);
+  const idEnd = row.at(slot.eventId + 1);
+  const idLength = idEnd - idStart || 36;
   let at = writeVarint(target, start, 2 + 1 + (idLength < 0x80 ? 1 : 2) + idLength);
   target[at++] = 0x08;
   target[at++] = statuses[status];
   target[at++] = 0x12;
   at = writeVarint(target, at, idLength);
-  if (eventId.end === eventId.start) return writeUuidText(target, at, id);
-  for (let from = eventId.start; from < eventId.end; from++) target[at++] = bytes[from] as number;
+  if (idEnd === idStart) return writeUuidText(target, at, row.numbers, row.base + slot.id);
+  for (let from = idStart; from < idEnd; from++) target[at++] = bytes[from] as number;
   return at;
 }
 

@@ -11,19 +11,24 @@
  * read for that. Nothing else of a row is ever changed.
  */
 import { CompiledQuery } from "kysely";
-import type { Words } from "./event-row.ts";
-import { compareWords, uuidText } from "./words.ts";
+import { type EventRow, slot } from "./event-row.ts";
+import { compareUuids, uuidText } from "./words.ts";
 
 /** Notes the events that this transaction has written for the tenant; not to be called for none. */
-export function batchStatement(tenantId: string, rows: readonly { readonly id: Words }[]): CompiledQuery {
-  let [first, last] = [rows[0]?.id, rows[0]?.id];
-  for (const { id } of rows) {
-    if (first === undefined || compareWords(id, first) < 0) first = id;
-    if (last === undefined || compareWords(id, last) > 0) last = id;
+export function batchStatement(tenantId: string, rows: readonly EventRow[]): CompiledQuery {
+  let [first, last] = [rows[0], rows[0]];
+  for (const row of rows) {
+    if (first === undefined || compareIds(row, first) < 0) first = row;
+    if (last === undefined || compareIds(row, last) > 0) last = row;
   }
   if (!first || !last) throw new Error("a batch without events");
-  return CompiledQuery.raw(insertBatch, [tenantId, uuidText(first), uuidText(last), rows.length]);
+  return CompiledQuery.raw(insertBatch, [tenantId, idText(first), idText(last), rows.length]);
 }
+
+const compareIds = (one: EventRow, other: EventRow) =>
+  compareUuids(one.numbers, one.base + slot.id, other.numbers, other.base + slot.id);
+
+const idText = ({ numbers, base }: EventRow) => uuidText(numbers, base + slot.id);
 
 const insertBatch = `/* kept as insert_event_batch */
   insert into event_batches (tenant_id, first_id, last_id, events) values ($1, $2, $3, $4)`;

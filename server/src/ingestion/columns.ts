@@ -6,18 +6,12 @@ import {
   writeArrayHeader,
   year2000Ms,
 } from "../db/binary-array.ts";
-import type { EventRow, Range, Words } from "./event-row.ts";
+import { type EventRow, slot } from "./event-row.ts";
 import { writeUuid, writeUuidText } from "./words.ts";
 
 /** The columns of `event_keys` but for the tenant: key, event_row, digest. */
 export function keyColumns(rows: readonly EventRow[]): Buffer[] {
-  return [
-    uuidColumn(rows, ({ key }) => key),
-    uuidColumn(rows, ({ id }) => id),
-    fixedColumn(elementTypes.uuid, 16, rows, (target, at, { digest }) => {
-      target.write(digest, at, 16, "latin1");
-    }),
-  ];
+  return [uuidColumn(rows, slot.key), uuidColumn(rows, slot.id), uuidColumn(rows, slot.digest)];
 }
 
 /**
@@ -26,21 +20,21 @@ export function keyColumns(rows: readonly EventRow[]): Buffer[] {
  */
 export function eventColumns(rows: readonly EventRow[]): Buffer[] {
   return [
-    uuidColumn(rows, ({ id }) => id),
+    uuidColumn(rows, slot.id),
     eventIdColumn(rows),
-    rangeColumn(elementTypes.text, rows, ({ eventType }) => eventType),
-    rangeColumn(elementTypes.text, rows, ({ userId }) => userId),
-    rangeColumn(elementTypes.text, rows, ({ sessionId }) => sessionId),
-    int2Column(rows, ({ severity }) => severity),
-    int2Column(rows, ({ priority }) => priority),
+    rangeColumn(elementTypes.text, rows, slot.eventType),
+    rangeColumn(elementTypes.text, rows, slot.userId),
+    rangeColumn(elementTypes.text, rows, slot.sessionId),
+    int2Column(rows, slot.severity),
+    int2Column(rows, slot.priority),
     fixedColumn(elementTypes.timestamptz, 8, rows, (target, at, { occurredAtMs }) => {
       const micros = (occurredAtMs - year2000Ms) * 1_000;
       target.writeInt32BE(Math.floor(micros / 2 ** 32), at);
       target.writeInt32BE(micros | 0, at + 4);
     }),
-    rangeColumn(elementTypes.bytea, rows, ({ event }) => event),
+    rangeColumn(elementTypes.bytea, rows, slot.event),
     jsonArray(rows.map(metricsJson)),
-    rangeColumn(elementTypes.text, rows, ({ sourceService }) => sourceService),
+    rangeColumn(elementTypes.text, rows, slot.sourceService),
   ];
 }
 
@@ -60,32 +54,26 @@ function fixedColumn(
   return target;
 }
 
-const uuidColumn = (rows: readonly EventRow[], wordsOf: (row: EventRow) => Words) =>
-  fixedColumn(elementTypes.uuid, 16, rows, (target, at, row) => {
-    writeUuid(target, at, wordsOf(row));
+const uuidColumn = (rows: readonly EventRow[], place: number) =>
+  fixedColumn(elementTypes.uuid, 16, rows, (target, at, { numbers, base }) => {
+    writeUuid(target, at, numbers, base + place);
   });
 
-const int2Column = (rows: readonly EventRow[], smallOf: (row: EventRow) => number) =>
+const int2Column = (rows: readonly EventRow[], place: number) =>
   fixedColumn(elementTypes.int2, 2, rows, (target, at, row) => {
     target[at] = 0;
-    target[at + 1] = smallOf(row);
+    target[at + 1] = row.at(place);
   });
 
 /** A text or bytes from each event; null where it has none. */
-function rangeColumn(
-  elementType: number,
-  rows: readonly EventRow[],
-  rangeOf: (row: EventRow) => Range,
-): Buffer {
+function rangeColumn(elementType: number, rows: readonly EventRow[], place: number): Buffer {
   let size = arrayHeaderBytes + 4 * rows.length;
-  for (const row of rows) {
-    const { start, end } = rangeOf(row);
-    size += end - start;
-  }
+  for (const row of rows) size += row.lengthOf(place);
   const target = Buffer.allocUnsafe(size);
   let at = writeArrayHeader(target, elementType, rows.length);
   for (const row of rows) {
-    const { start, end } = rangeOf(row);
+    const start = row.at(place);
+    const end = row.at(place + 1);
     at = end === start ? writeLength(target, at, -1) : writeRange(target, at, row.bytes, start, end);
   }
   return target;
@@ -94,12 +82,14 @@ function rangeColumn(
 /** An event without an id is stored under the one that was made here. */
 function eventIdColumn(rows: readonly EventRow[]): Buffer {
   let size = arrayHeaderBytes;
-  for (const { eventId } of rows) size += 4 + (eventId.end - eventId.start || 36);
+  for (const row of rows) size += 4 + (row.lengthOf(slot.eventId) || 36);
   const target = Buffer.allocUnsafe(size);
   let at = writeArrayHeader(target, elementTypes.text, rows.length);
-  for (const { bytes, eventId, id } of rows) {
-    if (eventId.end > eventId.start) at = writeRange(target, at, bytes, eventId.start, eventId.end);
-    else at = writeUuidText(target, writeLength(target, at, 36), id);
+  for (const row of rows) {
+    const start = row.at(slot.eventId);
+    const end = row.at(slot.eventId + 1);
+    if (end > start) at = writeRange(target, at, row.bytes, start, end);
+    else at = writeUuidText(target, writeLength(target, at, 36), row.numbers, row.base + slot.id);
   }
   return target;
 }
@@ -127,7 +117,10 @@ const double = new Float64Array(1);
 const doubleBytes = new Uint8Array(double.buffer);
 
 /** The metrics as a JSON object; null where the event has none. The bytes have been scanned. */
-export function metricsJson({ bytes, metrics: { start, end } }: EventRow): string | null {
+export function metricsJson(row: EventRow): string | null {
+  const { bytes } = row;
+  const start = row.at(slot.metrics);
+  const end = row.at(slot.metrics + 1);
   if (start === end) return null;
   const buffer = Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
   let text = "{";

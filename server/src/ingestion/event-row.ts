@@ -4,60 +4,98 @@ import type { FieldViolation } from "../rpc/errors.ts";
 export type RowStatus = "accepted" | "duplicate" | "conflict" | "retry";
 
 /**
- * An event on its way into the tables: the bytes of its message in canonical form, and where in them the columns lie.
- * UUIDs are four words of 32 bits: texts of 36 characters would cost more than all the rest.
+ * Where the numbers of a row lie, counted from its first. A part of the row's bytes takes two, its start and its end, which
+ * are equal where the event has no such field. A UUID takes four words, the first the most significant.
+ */
+export const slot = {
+  /** The whole event. */
+  event: 0,
+  eventId: 2,
+  eventType: 4,
+  /** `user_id`, or `context.user_id` where that is empty. */
+  userId: 6,
+  sessionId: 8,
+  sourceService: 10,
+  /** All entries of `metrics`. */
+  metrics: 12,
+  /** Made here, in the order of receipt. */
+  id: 14,
+  /** Dedupe key, from the event id. */
+  key: 18,
+  /** 16 bytes that differ when the event does. */
+  digest: 22,
+  severity: 26,
+  priority: 27,
+} as const;
+
+const slotsPerRow = 28;
+
+/**
+ * An event on its way into the tables: the bytes of its message in canonical form, and where in them the columns lie. The
+ * numbers of many rows share one array: an object for each part of each event would cost more than all the rest.
  */
 export class EventRow {
-  /** The rules that it breaks; it must not be written then, and only `eventId` is known. */
-  violations: readonly FieldViolation[] | undefined = undefined;
+  /** Signed words; the row's begin at `base`. See `slot`. */
+  readonly numbers: Int32Array;
+  readonly base: number;
   bytes: Uint8Array = none;
-  /** The whole event. */
-  readonly event: Range = new Range();
-  readonly eventId: Range = new Range();
-  readonly eventType: Range = new Range();
-  /** `user_id`, or `context.user_id` where that is empty. */
-  readonly userId: Range = new Range();
-  readonly sessionId: Range = new Range();
-  readonly sourceService: Range = new Range();
-  /** All entries of `metrics`. */
-  readonly metrics: Range = new Range();
-  severity = defaultSeverity;
-  priority = 1;
+  /** The rules that it breaks; it must not be written then, and only the event id is known. */
+  violations: readonly FieldViolation[] | undefined = undefined;
   /** The sender's time, milliseconds; -1: not given. */
   timestampMs = -1;
   /** By the server's clock. */
   occurredAtMs = 0;
-  /** Made here, in the order of receipt. */
-  readonly id: Words = new Words();
-  /** Dedupe key, from the event id. */
-  readonly key: Words = new Words();
-  /** 16 bytes that differ when the event does, as Latin-1: a string costs a fraction of a Buffer. */
-  digest = "";
   /** Filled in by the flush. */
   status: RowStatus = "accepted";
   /** The row that is stored under the event id where that is not this one. */
   firstId: string | undefined = undefined;
-}
 
-/** A part of a row's bytes; empty where the event has no such field. */
-export class Range {
-  start = 0;
-  end = 0;
-
-  set(start: number, end: number): void {
-    this.start = start;
-    this.end = end;
+  constructor(numbers: Int32Array, base: number) {
+    this.numbers = numbers;
+    this.base = base;
+    numbers[base + slot.severity] = defaultSeverity;
+    numbers[base + slot.priority] = 1;
   }
-}
 
-/** A UUID as four words, the first the most significant; signed, for those need no box. */
-export class Words {
-  a = 0;
-  b = 0;
-  c = 0;
-  d = 0;
+  /** A number of the row. */
+  at(place: number): number {
+    return this.numbers[this.base + place] as number;
+  }
+
+  setRange(place: number, start: number, end: number): void {
+    this.numbers[this.base + place] = start;
+    this.numbers[this.base + place + 1] = end;
+  }
+
+  /** The length of a part; 0 where the event has none. */
+  lengthOf(place: number): number {
+    return this.at(place + 1) - this.at(place);
+  }
+
+  /** The bytes of a part. */
+  part(place: number): Uint8Array {
+    return this.bytes.subarray(this.at(place), this.at(place + 1));
+  }
 }
 
 const none = new Uint8Array(0);
 /** SEVERITY_INFO, which an event without severity counts as. */
 const defaultSeverity = 2;
+
+/** Rows that share an array: few, for one that is waited for keeps the numbers of all. */
+const rowsPerArray = 64;
+
+/** Gives out empty rows. */
+export function createRows(): () => EventRow {
+  let numbers = new Int32Array(0);
+  let next = 0;
+  return () => {
+    if (next === numbers.length) {
+      numbers = new Int32Array(rowsPerArray * slotsPerRow);
+      next = 0;
+    }
+    const row = new EventRow(numbers, next);
+    next += slotsPerRow;
+    return row;
+  };
+}

@@ -9,7 +9,7 @@
  */
 import { isUtf8 } from "node:buffer";
 import { EventSchema, EventSourceSchema } from "../gen/pulsewire/ingestion/v1/event_pb.js";
-import type { EventRow, Range } from "./event-row.ts";
+import { type EventRow, slot } from "./event-row.ts";
 import { MapEntries } from "./map-entries.ts";
 import {
   assertNoRules,
@@ -96,7 +96,7 @@ export class EventScanner {
     this.#at = start;
     this.#entries.clear();
     row.bytes = bytes;
-    row.event.set(start, end);
+    row.setRange(slot.event, start, end);
     let last = 0;
     let contextStart = 0;
     let contextEnd = 0;
@@ -106,10 +106,10 @@ export class EventScanner {
       last = next;
       switch (next) {
         case tag.eventId:
-          if (!this.#text(eventIdRule, end, row.eventId)) return false;
+          if (!this.#text(eventIdRule, end, row, slot.eventId)) return false;
           break;
         case tag.eventType:
-          if (!this.#text(eventTypeRule, end, row.eventType)) return false;
+          if (!this.#text(eventTypeRule, end, row, slot.eventType)) return false;
           break;
         case tag.title:
           if (!this.#text(titleRule, end)) return false;
@@ -118,8 +118,7 @@ export class EventScanner {
           if (!this.#text(messageRule, end)) return false;
           break;
         case tag.severity:
-          row.severity = this.#small(largestSeverity, end);
-          if (row.severity === 0) return false;
+          if (!this.#small(largestSeverity, end, row, slot.severity)) return false;
           break;
         case tag.source:
           if (!this.#source(end, row)) return false;
@@ -141,24 +140,23 @@ export class EventScanner {
           break;
         }
         case tag.userId:
-          if (!this.#text(userIdRule, end, row.userId)) return false;
+          if (!this.#text(userIdRule, end, row, slot.userId)) return false;
           break;
         case tag.sessionId:
-          if (!this.#text(sessionIdRule, end, row.sessionId)) return false;
+          if (!this.#text(sessionIdRule, end, row, slot.sessionId)) return false;
           break;
         case tag.timestamp:
           if (!this.#timestamp(end, row)) return false;
           break;
         case tag.priority:
-          row.priority = this.#small(largestPriority, end);
-          if (row.priority === 0) return false;
+          if (!this.#small(largestPriority, end, row, slot.priority)) return false;
           break;
         default:
           return false;
       }
     }
-    if (row.eventType.end === 0) return false;
-    if (row.userId.end === 0 && contextEnd > 0) this.#userOfContext(contextStart, contextEnd, row);
+    if (row.at(slot.eventType + 1) === 0) return false;
+    if (row.at(slot.userId + 1) === 0 && contextEnd > 0) this.#userOfContext(contextStart, contextEnd, row);
     return true;
   }
 
@@ -179,11 +177,11 @@ export class EventScanner {
     return at + length <= end ? length : -1;
   }
 
-  /** Reads a text that is not empty. */
-  #text(rule: TextRule, end: number, range?: Range): boolean {
+  /** Reads a text that is not empty and, where a row is given, notes its place. */
+  #text(rule: TextRule, end: number, row?: EventRow, place = 0): boolean {
     const length = this.#length(end);
     if (length <= 0 || !this.#textOf(rule, length)) return false;
-    range?.set(this.#at - length, this.#at);
+    row?.setRange(place, this.#at - length, this.#at);
     return true;
   }
 
@@ -205,11 +203,12 @@ export class EventScanner {
     return !beyondAscii || isUtf8(bytes.subarray(start, stop));
   }
 
-  /** Reads a whole number from 1 to `largest`, which is below 128; 0: not certain. */
-  #small(largest: number, end: number): number {
-    if (this.#at >= end) return 0;
+  /** Reads a whole number from 1 to `largest`, which is below 128. */
+  #small(largest: number, end: number, row: EventRow, place: number): boolean {
+    if (this.#at >= end) return false;
     const value = this.#bytes[this.#at++] as number;
-    return value <= largest ? value : 0;
+    row.numbers[row.base + place] = value;
+    return value > 0 && value <= largest;
   }
 
   #source(end: number, row: EventRow): boolean {
@@ -220,7 +219,11 @@ export class EventScanner {
     while (this.#at < stop) {
       const next = this.#bytes[this.#at++] as number;
       const rule = (next & 7) === 2 ? sourceRules.get(next >> 3) : undefined;
-      if (next <= last || !rule || !this.#text(rule, stop, next === 0x0a ? row.sourceService : undefined)) {
+      if (
+        next <= last ||
+        !rule ||
+        !this.#text(rule, stop, next === 0x0a ? row : undefined, slot.sourceService)
+      ) {
         return false;
       }
       last = next;
@@ -280,7 +283,7 @@ export class EventScanner {
       if (this.#at + 9 !== stop || bytes[this.#at++] !== 0x11 || !this.#finite()) return false;
       this.#at = stop;
     } while (this.#at < end && bytes[this.#at] === tag.metrics);
-    row.metrics.set(start, this.#at);
+    row.setRange(slot.metrics, start, this.#at);
     return this.#entries.sort(bytes, base);
   }
 
@@ -389,7 +392,8 @@ export class EventScanner {
         this.#length(stop);
         if (bytes[this.#at++] !== 0x1a) return;
         const textLength = this.#length(stop);
-        if (textLength > 0) row.userId.set(this.#at, endOfUnits(bytes, this.#at, stop, maxUserIdUnits));
+        if (textLength > 0)
+          row.setRange(slot.userId, this.#at, endOfUnits(bytes, this.#at, stop, maxUserIdUnits));
         return;
       }
       this.#at = stop;

@@ -11,8 +11,8 @@ import { type TenantTransaction, withTenants } from "../db/tenant.ts";
 import { countUsage, usageStatement } from "../metrics/usage/count.ts";
 import { batchStatement } from "./batches.ts";
 import { eventColumns, keyColumns } from "./columns.ts";
-import type { EventRow } from "./event-row.ts";
-import { compareWords, uuidText } from "./words.ts";
+import { type EventRow, slot } from "./event-row.ts";
+import { compareUuids, uuidText } from "./words.ts";
 
 /** Fills in `status` and `firstId` of the rows, after the commit. */
 export type FlushEvents = (submissions: readonly Submission<EventRow, EventRow>[]) => Promise<void>;
@@ -55,15 +55,20 @@ function rowsByTenant(submissions: readonly Submission<EventRow, EventRow>[]): R
   return new Map(
     [...grouped.keys()].sort().map((tenantId) => {
       const rows = (grouped.get(tenantId) ?? []).flatMap((call) => call.rows);
-      const byKey = rows.toSorted((a, b) => compareWords(a.key, b.key) || compareWords(a.id, b.id));
+      const byKey = rows.toSorted((a, b) => compareAt(slot.key, a, b) || compareAt(slot.id, a, b));
       return [tenantId, { rows, byKey }];
     }),
   );
 }
 
+const compareAt = (place: number, one: EventRow, other: EventRow) =>
+  compareUuids(one.numbers, one.base + place, other.numbers, other.base + place);
+
+const textAt = (place: number, { numbers, base }: EventRow) => uuidText(numbers, base + place);
+
 function allDiffer(byKey: readonly EventRow[]): boolean {
   for (let index = 1; index < byKey.length; index++) {
-    if (compareWords((byKey[index - 1] as EventRow).key, (byKey[index] as EventRow).key) === 0) return false;
+    if (compareAt(slot.key, byKey[index - 1] as EventRow, byKey[index] as EventRow) === 0) return false;
   }
   return true;
 }
@@ -107,7 +112,7 @@ async function writeWithCare(db: Kysely<Database>, tenants: RowsByTenant): Promi
 
 /** Whose row stands beside its key was first. */
 async function markRows(trx: TenantTransaction, tenantId: string, rows: readonly EventRow[]): Promise<void> {
-  const keys = new Set(rows.map(({ key }) => uuidText(key)));
+  const keys = new Set(rows.map((row) => textAt(slot.key, row)));
   const found = await trx
     .selectFrom("event_keys")
     .select(["key", "event_row", "digest"])
@@ -116,29 +121,23 @@ async function markRows(trx: TenantTransaction, tenantId: string, rows: readonly
     .execute();
   const first = new Map(found.map((row) => [row.key, row]));
   for (const row of rows) {
-    const stored = first.get(uuidText(row.key));
+    const stored = first.get(textAt(slot.key, row));
     if (!stored) throw new Error("an event is neither new nor known");
-    if (stored.event_row === uuidText(row.id)) {
+    if (stored.event_row === textAt(slot.id, row)) {
       row.status = "accepted";
       row.firstId = undefined;
     } else {
-      const same = stored.digest === null || stored.digest === digestAsUuid(row.digest);
+      const same = stored.digest === null || stored.digest === textAt(slot.digest, row);
       row.status = same ? "duplicate" : "conflict";
       row.firstId = stored.event_row;
     }
   }
 }
 
-/** The digest as the database gives it back. */
-function digestAsUuid(digest: string): string {
-  return Buffer.from(digest, "latin1")
-    .toString("hex")
-    .replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5");
-}
-
 const keyColumnNames = "tenant_id, key, event_row, digest";
+// Side by side in the list: as tables in FROM each would be written out in full before it is read.
 const unnestKeys = `insert into event_keys (${keyColumnNames})
-  select $1::uuid, * from unnest($2::uuid[], $3::uuid[], $4::uuid[])`;
+  select $1::uuid, unnest($2::uuid[]), unnest($3::uuid[]), unnest($4::uuid[])`;
 const newKeys = `/* kept as insert_new_event_keys */ ${unnestKeys}`;
 const unknownKeys = `/* kept as insert_event_keys */ ${unnestKeys} on conflict do nothing`;
 
@@ -150,8 +149,9 @@ function insertKeys(text: string, tenantId: string, byKey: readonly EventRow[]):
 const rowsText = `/* kept as insert_events */
   insert into events (tenant_id, id, event_id, event_type, user_id, session_id, severity, priority, occurred_at, encoded,
     metrics, source_service)
-  select $1::uuid, * from unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::smallint[],
-    $8::smallint[], $9::timestamptz[], $10::bytea[], $11::json[], $12::text[])`;
+  select $1::uuid, unnest($2::uuid[]), unnest($3::text[]), unnest($4::text[]), unnest($5::text[]), unnest($6::text[]),
+    unnest($7::smallint[]), unnest($8::smallint[]), unnest($9::timestamptz[]), unnest($10::bytea[]), unnest($11::json[]),
+    unnest($12::text[])`;
 
 function insertRows(tenantId: string, rows: readonly EventRow[]): CompiledQuery {
   return CompiledQuery.raw(rowsText, [tenantId, ...eventColumns(rows)]);

@@ -11,7 +11,7 @@ import { failure, invalidField, notFound } from "../rpc/errors.ts";
 import { requestIdKey } from "../rpc/trace.ts";
 import { analyticsHandlers } from "./analytics/handlers.ts";
 import { EncodedAnswer, encodeAnswer, outcomeOf } from "./answer.ts";
-import type { EventRow } from "./event-row.ts";
+import { type EventRow, slot } from "./event-row.ts";
 import { timeOfId, timeOfUuidv7 } from "./ids.ts";
 import { deadLetterHandlers } from "./processing/handlers.ts";
 import { eventQuery } from "./reading/event-query.ts";
@@ -55,7 +55,7 @@ export function ingestionHandlers(context: Context): Partial<ServiceImpl<typeof 
         duplicate: row.status === "duplicate",
         receivedAt: row.firstId
           ? timestampFromDate(timeOfUuidv7(row.firstId))
-          : timestampFromMs(timeOfId(row.id)),
+          : timestampFromMs(timeOfId(row.numbers, row.base + slot.id)),
         processingStatus: ProcessingStatus.QUEUED,
         clockSkew: durationFromMs(result.skewMs),
       };

@@ -1,9 +1,8 @@
 import { randomFillSync } from "node:crypto";
-import { Words } from "./event-row.ts";
 import { uuidText } from "./words.ts";
 
-/** Gives out ids. */
-export type AssignId = (id: Words) => void;
+/** Gives out ids, as four words from a place on. */
+export type AssignId = (words: Int32Array, to: number) => void;
 
 /**
  * Ids for events in the order of receipt: UUIDv7 (RFC 9562) whose 12 bits after the version count up within a
@@ -14,7 +13,7 @@ export function createRowIds(now: () => number = Date.now): AssignId {
   let used = random.length;
   let millisecond = 0;
   let counter = 0;
-  return (id) => {
+  return (words, to) => {
     const current = now();
     if (current > millisecond) {
       millisecond = current;
@@ -27,10 +26,10 @@ export function createRowIds(now: () => number = Date.now): AssignId {
       randomFillSync(random);
       used = 0;
     }
-    id.a = Math.floor(millisecond / 0x1_0000) | 0;
-    id.b = ((millisecond % 0x1_0000) << 16) | 0x7000 | counter;
-    id.c = ((random[used++] as number) & 0x3fff_ffff) | 0x8000_0000;
-    id.d = random[used++] as number;
+    words[to] = Math.floor(millisecond / 0x1_0000) | 0;
+    words[to + 1] = ((millisecond % 0x1_0000) << 16) | 0x7000 | counter;
+    words[to + 2] = ((random[used++] as number) & 0x3fff_ffff) | 0x8000_0000;
+    words[to + 3] = random[used++] as number;
   };
 }
 
@@ -38,9 +37,9 @@ export function createRowIds(now: () => number = Date.now): AssignId {
 export function createEventIds(now?: () => number): () => string {
   const assignId = createRowIds(now);
   return () => {
-    const id = new Words();
-    assignId(id);
-    return uuidText(id);
+    const id = new Int32Array(4);
+    assignId(id, 0);
+    return uuidText(id, 0);
   };
 }
 
@@ -50,6 +49,6 @@ export function timeOfUuidv7(id: string): Date {
 }
 
 /** The same of an id in words, milliseconds. */
-export function timeOfId({ a, b }: Words): number {
-  return (a >>> 0) * 0x1_0000 + (b >>> 16);
+export function timeOfId(words: Int32Array, from: number): number {
+  return ((words[from] as number) >>> 0) * 0x1_0000 + ((words[from + 1] as number) >>> 16);
 }

@@ -9,7 +9,7 @@ import type { Usage } from "../metrics/usage/usage.ts";
 import { clockSkewMs } from "../rpc/clock-skew.ts";
 import { invalidRequest } from "../rpc/validate.ts";
 import type { BatchResult } from "./answer.ts";
-import type { EventRow } from "./event-row.ts";
+import { type EventRow, slot } from "./event-row.ts";
 import { createEventFlush } from "./flush.ts";
 import { createRowIds } from "./ids.ts";
 import type { EventNews } from "./news.ts";
@@ -80,9 +80,11 @@ export function createEventIngest(
     const room = commits.room(priority);
     const admitted = !allowPartial || valid.length <= room || room <= 0 ? valid : mostUrgent(valid, room);
     for (const row of admitted) {
-      assignId(row.id);
+      const { numbers, base } = row;
+      assignId(numbers, base + slot.id);
       // An event without an id is known by the one that was made here.
-      if (row.eventId.end === row.eventId.start) Object.assign(row.key, row.id);
+      if (row.lengthOf(slot.eventId) === 0)
+        numbers.copyWithin(base + slot.key, base + slot.id, base + slot.id + 4);
     }
     return admitted;
   }
@@ -100,8 +102,8 @@ export function createEventIngest(
       let bytes = 0;
       for (const row of rows) {
         correctClock(row, receivedAtMs, skewMs);
-        if (row.priority > priority) priority = row.priority;
-        bytes += row.event.end - row.event.start;
+        priority = Math.max(priority, row.at(slot.priority));
+        bytes += row.lengthOf(slot.event);
       }
       if (!allowPartial && rows.some(isBroken)) throw invalidEvents(rows, path);
       const admitted = admit(rows, priority, allowPartial);
@@ -124,7 +126,7 @@ const isBroken = ({ violations }: EventRow) => violations !== undefined;
 
 /** As many as there is room for, those of the highest priority first; the others are marked to be sent again. */
 function mostUrgent(rows: readonly EventRow[], room: number): readonly EventRow[] {
-  const byPriority = rows.toSorted((a, b) => b.priority - a.priority);
+  const byPriority = rows.toSorted((a, b) => b.at(slot.priority) - a.at(slot.priority));
   for (const row of byPriority.slice(room)) row.status = "retry";
   return rows.filter(({ status }) => status !== "retry");
 }

@@ -6,6 +6,7 @@ export class MapEntries {
   /** Four numbers an entry: its start, its end, start and end of its key. */
   #entries = new Int32Array(256);
   #moved = new Uint8Array(1_024);
+  readonly #order = new Int32Array(insertionSortAtMost);
   /** Where the next entry goes. */
   top = 0;
 
@@ -44,27 +45,29 @@ export class MapEntries {
 
   #rearrange(bytes: Uint8Array, base: number, top: number, start: number, end: number): boolean {
     const entries = this.#entries;
-    const order: number[] = [];
-    for (let index = base; index < top; index += 4) order.push(index);
-    if (order.length > insertionSortAtMost) order.sort((one, other) => this.#compareKeys(bytes, one, other));
-    else this.#insertionSort(bytes, order);
-    for (let index = 1; index < order.length; index++) {
+    const count = (top - base) >> 2;
+    const order = count <= insertionSortAtMost ? this.#order : new Int32Array(count);
+    for (let index = 0; index < count; index++) order[index] = base + 4 * index;
+    if (count > insertionSortAtMost) order.sort((one, other) => this.#compareKeys(bytes, one, other));
+    else this.#insertionSort(bytes, order, count);
+    for (let index = 1; index < count; index++) {
       if (this.#compareKeys(bytes, order[index - 1] as number, order[index] as number) === 0) return false;
     }
     if (end - start > this.#moved.length) this.#moved = new Uint8Array(2 * (end - start));
     const moved = this.#moved;
     for (let at = start; at < end; at++) moved[at - start] = bytes[at] as number;
     let to = start;
-    for (const index of order) {
-      const stop = (entries[index + 1] as number) - start;
-      for (let from = (entries[index] as number) - start; from < stop; from++)
+    for (let index = 0; index < count; index++) {
+      const entry = order[index] as number;
+      const stop = (entries[entry + 1] as number) - start;
+      for (let from = (entries[entry] as number) - start; from < stop; from++)
         bytes[to++] = moved[from] as number;
     }
     return true;
   }
 
-  #insertionSort(bytes: Uint8Array, order: number[]): void {
-    for (let index = 1; index < order.length; index++) {
+  #insertionSort(bytes: Uint8Array, order: Int32Array, count: number): void {
+    for (let index = 1; index < count; index++) {
       const entry = order[index] as number;
       let place = index;
       while (place > 0 && this.#compareKeys(bytes, order[place - 1] as number, entry) > 0) {

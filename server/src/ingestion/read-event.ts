@@ -1,12 +1,11 @@
 /** Makes rows of events: of the bytes of a request where the scan is certain, otherwise of messages, with the full check. */
-import { hash } from "node:crypto";
 import { fromBinary, type JsonObject, toBinary } from "@bufbuild/protobuf";
 import { type Event, EventSchema } from "../gen/pulsewire/ingestion/v1/event_pb.js";
 import type { FieldViolation } from "../rpc/errors.ts";
 import { violationsOf } from "../rpc/validate.ts";
-import { EventRow } from "./event-row.ts";
+import { createRows, type EventRow, slot } from "./event-row.ts";
 import { EventScanner } from "./event-scan.ts";
-import { readEventKey } from "./words.ts";
+import { readDigest, readEventKey } from "./words.ts";
 
 /** Makes rows of events. The ids are not assigned yet. */
 export interface EventReader {
@@ -18,29 +17,30 @@ export interface EventReader {
 
 export function createEventReader(maxEventBytes: number): EventReader {
   const scanner = new EventScanner(maxEventBytes);
+  const newRow = createRows();
 
   function ofMessage(event: Event): EventRow {
     const violations = violationsOf(EventSchema, event);
-    if (violations.length > 0) return brokenRow(event, violations);
-    const row = canonicalRow(scanner, event);
+    if (violations.length > 0) return brokenRow(newRow(), event, violations);
+    const row = canonicalRow(scanner, newRow, event);
     if (row.bytes.length <= maxEventBytes) return finished(row);
     const description = `the encoded event must have at most ${maxEventBytes} bytes; shorten its payload`;
-    return brokenRow(event, [{ field: "", description, rule: "event.max_bytes" }]);
+    return brokenRow(newRow(), event, [{ field: "", description, rule: "event.max_bytes" }]);
   }
 
   return {
     ofMessage,
     ofBytes(bytes, start, end) {
-      const row = new EventRow();
+      const row = newRow();
       if (scanner.scan(bytes, start, end, row)) return finished(row);
       return ofMessage(fromBinary(EventSchema, bytes.subarray(start, end)));
     },
   };
 }
 
-function canonicalRow(scanner: EventScanner, event: Event): EventRow {
+function canonicalRow(scanner: EventScanner, newRow: () => EventRow, event: Event): EventRow {
   for (const message of [event, withJsonNumbers(event)]) {
-    const row = new EventRow();
+    const row = newRow();
     if (scanner.scanChecked(toBinary(EventSchema, message, { writeUnknownFields: false }), row)) return row;
   }
   throw new Error("an event that keeps all rules cannot be brought into canonical form");
@@ -58,20 +58,20 @@ function withJsonNumbers(event: Event): Event {
   };
 }
 
-function brokenRow(event: Event, violations: readonly FieldViolation[]): EventRow {
-  const row = new EventRow();
+function brokenRow(row: EventRow, event: Event, violations: readonly FieldViolation[]): EventRow {
   const encoded = toBinary(EventSchema, event);
   row.violations = violations;
   row.bytes = Buffer.concat([encoded, Buffer.from(event.eventId)]);
-  row.event.set(0, encoded.length);
-  row.eventId.set(encoded.length, row.bytes.length);
+  row.setRange(slot.event, 0, encoded.length);
+  row.setRange(slot.eventId, encoded.length, row.bytes.length);
   return row;
 }
 
 function finished(row: EventRow): EventRow {
-  const { bytes, event, eventId } = row;
-  row.digest = hash("sha256", bytes.subarray(event.start, event.end), "latin1").slice(0, 16);
-  if (eventId.end > 0) readEventKey(bytes, eventId.start, eventId.end, row.key);
+  const { bytes, numbers, base } = row;
+  readDigest(row.part(slot.event), numbers, base + slot.digest);
+  const idEnd = row.at(slot.eventId + 1);
+  if (idEnd > 0) readEventKey(bytes, row.at(slot.eventId), idEnd, numbers, base + slot.key);
   return row;
 }
 

@@ -11,7 +11,7 @@ import {
 } from "../gen/pulsewire/ingestion/v1/event_pb.js";
 import { markValidated } from "../rpc/validate.ts";
 import { illFormedFields } from "../rpc/well-formed.ts";
-import type { EventRow } from "./event-row.ts";
+import { type EventRow, slot } from "./event-row.ts";
 import type { EventReader } from "./read-event.ts";
 
 /** IngestEventRequest with its event as a row. Read as a message it is the usual one. */
@@ -59,8 +59,8 @@ export class UnreadEvents implements IngestEventsRequest {
   }
 }
 
-function eventOf({ bytes, event: { start, end } }: EventRow): Event {
-  return fromBinary(EventSchema, bytes.subarray(start, end));
+function eventOf(row: EventRow): Event {
+  return fromBinary(EventSchema, row.part(slot.event));
 }
 
 interface Request {
