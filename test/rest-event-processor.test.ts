@@ -1,8 +1,12 @@
 /** Event Processor's documented calls. */
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
+import type { JsonValue } from "@bufbuild/protobuf";
+import { createClient } from "@connectrpc/connect";
+import { IngestionService } from "../server/src/gen/pulsewire/ingestion/v1/ingestion_service_pb.js";
+import { untilProcessed } from "./helpers/recount.ts";
 import { assertShape, objectOf, restClient } from "./helpers/rest.ts";
-import { startTestServer, type TestServer } from "./helpers/server.ts";
+import { grpcSession, startTestServer, type TestServer } from "./helpers/server.ts";
 import { startMailServer } from "./helpers/smtp.ts";
 
 const full = {
@@ -22,6 +26,44 @@ const least = {
   timestamp: "2024-01-30T12:35:00Z",
 };
 
+/** As the document shows them. */
+const documented = {
+  stats: {
+    success: true,
+    data: { ingestionRate: 1250.5, totalIngested: 150000, timestamp: "2024-01-30T12:34:56Z" },
+  },
+  analytics: {
+    success: true,
+    data: {
+      totalEvents: 15000,
+      timeRange: { start: "2024-01-29T12:00:00Z", end: "2024-01-30T12:00:00Z" },
+      eventsByType: [{ eventType: "page_view", count: 8000, percentage: 53.3 }],
+      topUsers: [
+        {
+          userId: "user_abc123",
+          eventCount: 150,
+          lastEventAt: "2024-01-30T11:59:00Z",
+          eventTypes: ["page_view", "click", "purchase"],
+        },
+      ],
+      eventsOverTime: [{ timestamp: "2024-01-30T11:00:00Z", count: 1000 }],
+      avgEventsPerUser: 30.5,
+      uniqueUsers: 500,
+      uniqueSessions: 800,
+    },
+  },
+};
+
+interface Figures {
+  readonly totalEvents: number;
+  readonly timeRange: { readonly start: string; readonly end: string };
+  readonly eventsByType: readonly { readonly eventType: string; readonly count: number }[];
+  readonly topUsers: readonly object[];
+  readonly avgEventsPerUser: number;
+  readonly uniqueUsers: number;
+  readonly uniqueSessions: number;
+}
+
 describe("Event Processor over REST", () => {
   let server: TestServer;
   let call: ReturnType<typeof restClient>;
@@ -29,6 +71,7 @@ describe("Event Processor over REST", () => {
 
   before(async () => {
     server = await startTestServer({ PULSEWIRE_PUBLIC_TENANT: "first" });
+    await server.context.findPublicTenant();
     call = restClient(server.url);
     key = { "x-api-key": server.tenant.apiKey };
   });
@@ -168,11 +211,10 @@ describe("Event Processor over REST", () => {
     const { apiKey } = objectOf(made).data as { apiKey: string };
     assert.match(apiKey, /^evp_/);
     assert.equal((await own("POST", "/api/v1/events", full, { "x-api-key": apiKey })).status, 202);
-    for (const [body, status, errorCode] of [[{ email: "nobody" }, 400, "VALIDATION_ERROR"]] as const) {
-      const refused = await own("POST", "/api/auth/request-code", body);
-      assert.equal(refused.status, status);
-      assertShape(refused.body, failed(errorCode), false);
-    }
+    const refused = await own("POST", "/api/auth/request-code", { email: "nobody" });
+    assert.equal(refused.status, 400);
+    assertShape(refused.body, failed("VALIDATION_ERROR"), false);
+    assert.equal((objectOf(refused).error as { code: string }).code, "VALIDATION_ERROR");
     const malformed = await own("POST", "/api/auth/verify", { email: "user@example.com", code: "12" });
     assert.equal((objectOf(malformed).error as { code: string }).code, "VALIDATION_ERROR");
     for (const [method, path, body] of [
@@ -182,6 +224,103 @@ describe("Event Processor over REST", () => {
       const anonymous = await own(method, path, body);
       assert.equal(anonymous.status, 401);
       assert.equal((objectOf(anonymous).error as { code: string }).code, "UNAUTHORIZED");
+    }
+  });
+
+  test("GET /api/v1/events/stats", async () => {
+    const read = async () => {
+      const stats = await call("GET", "/api/v1/events/stats", undefined, key);
+      assert.equal(stats.status, 200);
+      assertShape(stats.body, documented.stats);
+      return objectOf(stats).data as { ingestionRate: number; totalIngested: number; timestamp: string };
+    };
+    const before = await read();
+    const events = [1, 2, 3].map((id) => ({ ...least, eventId: `counted_${id}` }));
+    await call("POST", "/api/v1/events/batch", { events }, key);
+    const after = await read();
+    assert.equal(after.totalIngested - before.totalIngested, 3);
+    assert.ok(after.ingestionRate > 0);
+    assert.ok(Math.abs(Date.parse(after.timestamp) - Date.now()) < 60_000);
+    for (const [headers, code] of [
+      [{}, "MISSING_API_KEY"],
+      [{ "x-api-key": "evp_wrong" }, "INVALID_API_KEY"],
+    ] as const) {
+      const refused = await call("GET", "/api/v1/events/stats", undefined, headers);
+      assert.equal(refused.status, 401);
+      assertShape(refused.body, failed(code), false);
+      assert.equal((objectOf(refused).error as { code: string }).code, code);
+    }
+  });
+
+  test("GET /api/v1/analytics/metrics, without credentials", async () => {
+    const ago = (minutes: number) => new Date(Date.now() - minutes * 60_000).toISOString();
+    const events = [
+      { eventType: "page_view", userId: "user_abc123", sessionId: "s1", timestamp: ago(2) },
+      { eventType: "page_view", userId: "user_abc123", sessionId: "s1", timestamp: ago(3) },
+      { eventType: "click", userId: "user_abc123", sessionId: "s2", timestamp: ago(4) },
+      { eventType: "click", userId: "user_9", sessionId: "s3", timestamp: ago(600) },
+    ];
+    assert.equal((await call("POST", "/api/v1/events/batch", { events }, key)).status, 202);
+    using session = grpcSession(server.url, key);
+    await untilProcessed(createClient(IngestionService, session.transport));
+    const read = async (query: string) => {
+      const answer = await call("GET", `/api/v1/analytics/metrics${query}`);
+      assert.equal(answer.status, 200, JSON.stringify(answer.body));
+      return answer;
+    };
+    const figures = async (query: string) => {
+      const { totalEvents, timeRange, eventsByType } = objectOf(await read(query)).data as unknown as Figures;
+      const hours = (Date.parse(timeRange.end) - Date.parse(timeRange.start)) / 3_600_000;
+      return [totalEvents, hours, eventsByType.map(({ eventType, count }) => `${eventType} ${count}`)];
+    };
+    assertShape((await read("?timeRange=24h")).body, documented.analytics);
+    assert.deepEqual(await figures(""), [3, 1, ["page_view 2", "click 1"]]);
+    assert.deepEqual(await figures("?timeRange=15m"), [3, 0.25, ["page_view 2", "click 1"]]);
+    assert.deepEqual(await figures("?timeRange=1h"), [3, 1, ["page_view 2", "click 1"]]);
+    assert.deepEqual(await figures("?timeRange=24h"), [4, 24, ["click 2", "page_view 2"]]);
+    assert.deepEqual(await figures("?timeRange=7d"), [4, 168, ["click 2", "page_view 2"]]);
+    assert.deepEqual(await figures("?timeRange=24h&eventType=click"), [2, 24, ["click 2"]]);
+    assert.deepEqual(await figures("?timeRange=24h&eventType=click&userId=user_abc"), [1, 24, ["click 1"]]);
+    const { topUsers, avgEventsPerUser, uniqueUsers, uniqueSessions } = objectOf(
+      await read("?timeRange=24h&userId=abc"),
+    ).data as unknown as Figures;
+    assert.deepEqual([avgEventsPerUser, uniqueUsers, uniqueSessions], [3, 1, 2]);
+    assert.deepEqual(topUsers, [
+      {
+        userId: "user_abc123",
+        eventCount: 3,
+        lastEventAt: events[0]?.timestamp,
+        eventTypes: ["page_view", "click"],
+      },
+    ]);
+    const unknown = await call("GET", "/api/v1/analytics/metrics?timeRange=2h");
+    assert.equal(unknown.status, 400);
+    assertShape(unknown.body, failed("VALIDATION_ERROR"), false);
+  });
+
+  test("500, where the tables cannot be used", async () => {
+    await using broken = await startTestServer({ PULSEWIRE_PUBLIC_TENANT: "first" });
+    await broken.context.findPublicTenant();
+    const own = restClient(broken.url);
+    const apiKey = { "x-api-key": broken.tenant.apiKey };
+    const { user } = broken.database.connection("app");
+    await broken.database.superuser.query(`revoke all on all tables in schema pulsewire from ${user}`);
+    for (const [method, path, body, headers, code] of [
+      ["POST", "/api/v1/events", full, apiKey, "INGESTION_ERROR"],
+      ["POST", "/api/v1/events/batch", { events: [full] }, apiKey, "INGESTION_ERROR"],
+      ["GET", "/api/v1/analytics/metrics", undefined, {}, "ANALYTICS_ERROR"],
+      [
+        "POST",
+        "/api/auth/api-key",
+        { name: "Production API Key" },
+        { authorization: `Bearer ${broken.tenant.token}` },
+        "API_KEY_GENERATION_ERROR",
+      ],
+    ] as const) {
+      const answer = await own(method, path, body as JsonValue | undefined, headers);
+      assert.equal(answer.status, 500, `${path}: ${JSON.stringify(answer.body)}`);
+      assertShape(answer.body, failed(code));
+      assert.equal((objectOf(answer).error as { code: string }).code, code);
     }
   });
 

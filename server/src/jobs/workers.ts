@@ -41,7 +41,10 @@ export function startWorkers(context: Context): Worker {
   const workers = starts.map((start) => start(context));
   return {
     async close() {
-      await Promise.all(workers.map((worker) => worker.close()));
+      // A worker may want to hand its lease back to a database that is gone. The lease runs out by itself.
+      const closed = await Promise.allSettled(workers.map((worker) => worker.close()));
+      for (const each of closed)
+        if (each.status === "rejected") context.logger.warn({ err: each.reason }, "a worker ended badly");
     },
   };
 }
