@@ -518,10 +518,13 @@ describe("identity providers", () => {
         body = text;
         assert.match((await assertFails(create(), Code.InvalidArgument, "INVALID_FIELD")).message, why);
       }
-      for (status of [302, 500]) await assertFails(create(), Code.Unavailable, "DEPENDENCY_UNAVAILABLE");
+      for (status of [302, 500]) {
+        const unread = await assertFails(create(), Code.InvalidArgument, "INVALID_FIELD");
+        assert.match(unread.message, /could not be fetched/);
+      }
       status = 200;
       body = "x".repeat(300_000);
-      const large = await assertFails(create(), Code.Unavailable, "DEPENDENCY_UNAVAILABLE");
+      const large = await assertFails(create(), Code.InvalidArgument, "INVALID_FIELD");
       assert.match(large.message, /more than 262144 bytes/);
       for (const strange of ["http://user:password@127.0.0.1", `${issuer}?x=1`]) {
         await assertFails(create({ issuer: strange }), Code.InvalidArgument, "INVALID_FIELD");

@@ -52,6 +52,8 @@ export interface Dialect {
   readonly spelling: Spelling;
   /** Whether fields that the request does not have are passed over, as the system did whose clients call; else refused. */
   readonly ignoreUnknownFields: boolean;
+  /** Fields that its document requires though the contract can do without: names by message, for requests. */
+  readonly required?: Readonly<Record<string, readonly string[]>>;
   /** By `Service.Method`; methods that are not here are spoken as `answer` says. */
   readonly methods: Readonly<Record<string, MethodDialect>>;
   /** The answer of a method without a mapping of its own. */

@@ -15,8 +15,8 @@ export type GivenKeys =
 export type FoundKeys = { readonly jwksUri: string } | { readonly jwksJson: string };
 
 /**
- * Finds an issuer's keys and tries them. Throws INVALID_FIELD when document or keys are wrong, DEPENDENCY_UNAVAILABLE
- * when they cannot be fetched, DISABLED for http and private addresses where the operator does not allow them.
+ * Finds an issuer's keys and tries them. Throws INVALID_FIELD when document or keys are wrong or cannot be
+ * fetched, DISABLED for http and private addresses where the operator does not allow them.
  */
 export async function findKeys(
   settings: Config["identity"],
@@ -81,10 +81,10 @@ async function fetchFor(settings: Config["identity"], field: string, address: st
   } catch (error) {
     if (error instanceof OutboundForbidden) throw forbidden(field, error.message);
     if (!(error instanceof OutboundFailed)) throw error;
-    throw failure(
-      ErrorReason.DEPENDENCY_UNAVAILABLE,
-      `${field}: its document could not be fetched: ${error.message}`,
-      { metadata: { dependency: "identity provider" }, retryAfterMs: 5_000, cause: error },
+    // The address is the caller's: nothing of ours has failed, and a wrong one gets no better by trying again.
+    throw invalidField(
+      field,
+      `its document could not be fetched: ${error.message}; check the address, or give jwks_json`,
     );
   }
 }

@@ -1,11 +1,20 @@
 import type { JsonObject, JsonValue } from "@bufbuild/protobuf";
 import { Code, type ConnectError } from "@connectrpc/connect";
 import { BadRequestSchema } from "../../gen/google/rpc/error_details_pb.js";
+import { EventSchema } from "../../gen/pulsewire/ingestion/v1/event_pb.js";
 import type { FieldViolation } from "../../rpc/errors.ts";
 import { invalidRequest } from "../../rpc/validate.ts";
 import type { Dialect } from "../dialect.ts";
 import { HttpError } from "../http-error.ts";
 import { httpStatusOf, reasonOf } from "../http-status.ts";
+
+/** The document's request schema: these are required here, though the contract can do without. */
+const requiredFields = [
+  EventSchema.field.eventType,
+  EventSchema.field.userId,
+  EventSchema.field.sessionId,
+  EventSchema.field.timestamp,
+];
 
 /** Event Processor (its API documentation): camelCase in `{ success, data }`, errors with a code of its own. */
 export const eventProcessor: Dialect = {
@@ -37,6 +46,7 @@ export const eventProcessor: Dialect = {
   owns: (path) => /^\/api\/(v1\/(events|analytics)|auth)(\/|$)/.test(path),
   spelling: { names: "json", int64: "number" },
   ignoreUnknownFields: true,
+  required: { [EventSchema.typeName]: requiredFields.map(({ name }) => name) },
   methods: {
     "IngestionService.IngestEvent": {
       documented: {
@@ -252,11 +262,11 @@ function userOf({ id, email, platformAdmin }: JsonObject): JsonObject {
   return { id: id as string, email: (email ?? "") as string, role: platformAdmin ? "ADMIN" : "USER" };
 }
 
-/** The document's request schema: these are required here, though the contract can do without. */
 function requireFields(events: readonly JsonObject[], path: (index: number) => string): void {
   const violations: FieldViolation[] = events.flatMap((event, index) =>
-    ["eventType", "userId", "sessionId", "timestamp"]
-      .filter((field) => event?.[field] === undefined || event[field] === "")
+    requiredFields
+      .map(({ jsonName }) => jsonName)
+      .filter((field) => [undefined, null, ""].includes(event?.[field] as string | null | undefined))
       .map((field) => ({ field: `${path(index)}.${field}`, description: "is required", rule: "required" })),
   );
   if (violations.length > 0) throw invalidRequest(violations);

@@ -140,6 +140,6 @@ export const pulsestream: Dialect = {
 
 /** The severity in PulseStream's words. */
 function eventOf(event: JsonObject | undefined): JsonObject {
-  if (event?.severity === undefined) return event ?? {};
+  if (typeof event?.severity !== "string") return event ?? {};
   return { ...event, severity: enumName(SeveritySchema, event.severity, "event.severity") };
 }

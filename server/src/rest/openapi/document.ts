@@ -162,7 +162,8 @@ function leaves(field: DescField, dialect: Dialect, schemas: Schemas, prefix = "
   if (field.fieldKind === "list" && field.listKind === "message") return [];
   const { description, ...schema } = schemas.field(field, dialect.spelling);
   const style = field.fieldKind === "map" ? { style: "deepObject", explode: true } : {};
-  return [{ name, in: "query", ...(description && { description }), ...style, schema }];
+  const required = prefix === "" && isRequired(field) && { required: true };
+  return [{ name, in: "query", ...required, ...(description && { description }), ...style, schema }];
 }
 
 function bodySchema(
@@ -171,7 +172,7 @@ function bodySchema(
   schemas: Schemas,
 ): JsonObject | undefined {
   if (body === "") return undefined;
-  const form = { ...dialect.spelling, sent: true };
+  const form = { ...dialect.spelling, sent: true, requiring: dialect };
   if (body !== "*") return schemas.message(fieldNamed(method, body).message as never, form);
   const inPath = template.variables.map(({ field }) => fieldNamed(method, field));
   return inPath.length === 0

@@ -66,9 +66,24 @@ export function keywordsOf(rules: FieldRules | undefined): JsonObject {
         additionalProperties: values ? keywordsOf(values) : undefined,
       });
     }
+    case "fieldMask": {
+      const { in: paths } = type.value;
+      if (paths.length === 0) return {};
+      const names = paths.map((path) =>
+        path.replace(/_([a-z])/g, (_, letter: string) => letter.toUpperCase()),
+      );
+      const any = `(${names.join("|")})`;
+      return defined({ pattern: orEmpty(`^${any}(,${any})*$`, mayBeEmpty), examples: [names.join()] });
+    }
     default:
       return {};
   }
+}
+
+/** The numbers of an enum that are refused, in a field or in the items of a list. */
+export function refusedNumbers(rules: FieldRules | undefined): readonly number[] {
+  const own = rules?.type.case === "repeated" ? rules.type.value.items : rules;
+  return own?.type.case === "enum" ? own.type.value.notIn : [];
 }
 
 interface Bounds {

@@ -6,9 +6,10 @@ import {
   type JsonObject,
   ScalarType,
 } from "@bufbuild/protobuf";
+import { Ignore } from "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js";
 import comments from "../../gen/comments.json" with { type: "json" };
-import type { Spelling } from "../dialect.ts";
-import { keywordsOf, rulesOf } from "./rules.ts";
+import type { Dialect, Spelling } from "../dialect.ts";
+import { keywordsOf, refusedNumbers, rulesOf } from "./rules.ts";
 
 /** What the contract says of a message, field, method or enum, by its full name; empty where it says nothing. */
 export function commentOf(name: string): string {
@@ -21,6 +22,8 @@ export function commentOf(name: string): string {
  */
 export interface Form extends Spelling {
   readonly sent?: boolean;
+  /** What a dialect requires besides, and whose it is; see {@link Dialect.required}. */
+  readonly requiring?: Pick<Dialect, "name" | "required">;
 }
 
 /** The schemas that a document refers to; each message once for each form. */
@@ -68,8 +71,11 @@ export class Schemas {
   }
 
   #object(desc: DescMessage, spelling: Form, fields = desc.fields): JsonObject {
-    const required = fields.filter((field) => isRequired(field)).map((field) => nameOf(field, spelling));
+    const required = fields
+      .filter((field) => isRequired(field) || requiredBy(field, spelling))
+      .map((field) => nameOf(field, spelling));
     const description = commentOf(desc.typeName);
+    const clashes = spelling.sent ? desc.oneofs.flatMap((oneof) => pairs(oneof.fields, spelling)) : [];
     return {
       type: "object",
       ...(description && { description }),
@@ -77,6 +83,7 @@ export class Schemas {
         fields.map((field) => [nameOf(field, spelling), this.#property(field, spelling)]),
       ),
       ...(required.length > 0 && { required }),
+      ...(clashes.length > 0 && { not: { anyOf: clashes } }),
       // The systems whose clients call unchanged passed over what they did not know, and so do their dialects.
       ...(spelling.names === "json" && spelling.int64 === "string" && { additionalProperties: false }),
     };
@@ -84,7 +91,7 @@ export class Schemas {
 
   #value(field: DescField, spelling: Form): JsonObject {
     if (field.message) return this.message(field.message, spelling);
-    if (field.enum) return enumSchema(field.enum);
+    if (field.enum) return enumSchema(field.enum, refusedNumbers(rulesOf(field)));
     return scalarSchema(field.scalar as ScalarType, spelling);
   }
 
@@ -92,11 +99,13 @@ export class Schemas {
   #property(field: DescField, spelling: Form): JsonObject {
     const schema = this.field(field, spelling);
     if (!spelling.sent || isRequired(field)) return schema;
+    if (requiredBy(field, spelling))
+      return field.scalar === ScalarType.STRING ? { ...schema, minLength: 1 } : schema;
     const { description, ...value } = schema;
     const besides: JsonObject[] = [{ type: "null" }];
     const single = field.fieldKind === "scalar" || field.fieldKind === "enum";
     if (single && value.type === "integer") besides.push({ type: "string", pattern: "^-?[0-9]+$" });
-    if (single && value.type === "number") besides.push({ type: "string" });
+    if (single && value.type === "number") besides.push({ type: "string", pattern: number });
     if (single && (field.enum || value.format === "int64" || value.format === "uint64"))
       besides.push({ type: "integer" });
     return { ...(description && { description }), anyOf: [value, ...besides] };
@@ -111,10 +120,28 @@ export function nameOf(field: DescField, { names }: Pick<Spelling, "names">): st
 /** Whether a request without the field is refused. */
 export function isRequired(field: DescField): boolean {
   const rules = rulesOf(field);
-  if (!rules) return false;
+  if (!rules || field.oneof) return false;
   if (rules.required) return true;
+  if (field.fieldKind === "enum" && rules.ignore === Ignore.UNSPECIFIED && refusedNumbers(rules).includes(0))
+    return true;
   const { minLength, minItems } = keywordsOf(rules);
   return Number(minLength ?? 0) > 0 || Number(minItems ?? 0) > 0 || requiresFormat(field);
+}
+
+function requiredBy({ parent, name }: DescField, { requiring }: Form): boolean {
+  return requiring?.required?.[parent.typeName]?.includes(name) ?? false;
+}
+
+/** Each two of these fields: only one of them may be given. A scalar of null is not given, a message of null is. */
+function pairs(fields: readonly DescField[], spelling: Form): JsonObject[] {
+  const given = (field: DescField) =>
+    field.fieldKind === "message" ? {} : { [nameOf(field, spelling)]: { not: { type: "null" } } };
+  return fields.flatMap((one, index) =>
+    fields.slice(index + 1).map((other) => ({
+      properties: { ...given(one), ...given(other) },
+      required: [nameOf(one, spelling), nameOf(other, spelling)],
+    })),
+  );
 }
 
 function requiresFormat(field: DescField): boolean {
@@ -123,8 +150,14 @@ function requiresFormat(field: DescField): boolean {
   return format !== undefined || (typeof pattern === "string" && !new RegExp(pattern, "u").test(""));
 }
 
-function suffixOf({ names, int64, sent }: Form): string {
-  const spelled = names === "proto" ? "_snake" : int64 === "number" ? "_plain" : "";
+function suffixOf({ names, int64, sent, requiring }: Form): string {
+  const spelled = requiring?.required
+    ? `_${requiring.name.replaceAll("-", "_")}`
+    : names === "proto"
+      ? "_snake"
+      : int64 === "number"
+        ? "_plain"
+        : "";
   return spelled + (sent ? "_sent" : "");
 }
 
@@ -136,7 +169,8 @@ function componentName(typeName: string): string {
   return typeName.replace(/^pulsewire\.(\w+)\.v\d+\./, "").replaceAll(".", "_");
 }
 
-function enumSchema({ values, typeName }: DescEnum): JsonObject {
+function enumSchema({ values: all, typeName }: DescEnum, refused: readonly number[]): JsonObject {
+  const values = all.filter(({ number }) => !refused.includes(number));
   const lines = values.map(({ name }) => `- \`${name}\`: ${commentOf(`${typeName}.${name}`)}`);
   return {
     type: "string",
@@ -175,11 +209,14 @@ function scalarSchema(type: ScalarType, { int64 }: Form): JsonObject {
   }
 }
 
+/** A floating-point number as a string of ProtoJSON. */
+const number = "^(NaN|-?Infinity|-?[0-9]{1,15}(\\.[0-9]{1,15})?)$";
+
 /** Messages that ProtoJSON writes in a form of their own. */
 const wellKnown: Readonly<Record<string, JsonObject>> = {
   "google.protobuf.Timestamp": { type: "string", format: "date-time" },
   "google.protobuf.Duration": { type: "string", pattern: "^-?[0-9]+(\\.[0-9]{1,9})?s$", examples: ["90s"] },
-  "google.protobuf.FieldMask": { type: "string", examples: ["name,description"] },
+  "google.protobuf.FieldMask": { type: "string" },
   "google.protobuf.Struct": { type: "object" },
   "google.protobuf.Value": {},
   "google.protobuf.ListValue": { type: "array" },

@@ -361,8 +361,8 @@ export declare const AuthService: GenService<{
    *
    * Owners and admins may call it. The issuer's keys are fetched once to try them. Errors: INSUFFICIENT_ROLE when a
    * role in the mapping is more than the caller may give; ALREADY_EXISTS for the name, or for an issuer and audience
-   * the tenant trusts already; INVALID_FIELD when the discovery document or the keys are wrong; DEPENDENCY_UNAVAILABLE
-   * when they cannot be fetched; DISABLED for http or a private address, unless the operator allows.
+   * the tenant trusts already; INVALID_FIELD when the discovery document or the keys are wrong or cannot be fetched;
+   * DISABLED for http or a private address, unless the operator allows.
    *
    * @generated from rpc pulsewire.auth.v1.AuthService.CreateIdentityProvider
    */
