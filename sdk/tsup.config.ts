@@ -1,13 +1,18 @@
+import { globSync } from "node:fs";
 import { defineConfig } from "tsup";
 
 /** ESM and CJS. The types are written by `tsc`: see the script `build` in package.json. */
 export default defineConfig({
-  entry: ["src/index.ts", "src/web.ts"],
+  entry: ["src/index.ts", "src/web.ts", ...globSync("src/proto/*.ts")],
   format: ["esm", "cjs"],
   target: "es2022",
   platform: "neutral",
   external: [/^node:/],
   splitting: true,
   sourcemap: true,
+  // The sources are in the package, too.
+  esbuildOptions: (options) => {
+    options.sourcesContent = false;
+  },
   clean: true,
 });

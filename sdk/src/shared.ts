@@ -14,9 +14,9 @@ export type { PaceOptions } from "./breaker.ts";
 export type { ClientOptions, PulsewireClient } from "./client.ts";
 export type { DeliveryCounts, DropReason, GatewayCounts } from "./counts.ts";
 export type { Credentials, LoginCredentials, TokenSource } from "./credentials.ts";
-export type { FieldViolation, Reason } from "./errors.ts";
+export type { FieldViolation, PulsewireErrorInit, Reason } from "./errors.ts";
 export { GatewayClosedError, PulsewireError, QueueFullError, toPulsewireError } from "./errors.ts";
-export type { EventInput, SeverityName } from "./events.ts";
+export type { EventInput, PackedEvent, SeverityName } from "./events.ts";
 export type { BreakNotice, FollowOptions } from "./follow.ts";
 export { follow } from "./follow.ts";
 export { Gateway } from "./gateway.ts";
@@ -40,9 +40,10 @@ export {
   defaultRetryPolicy,
   type RetryPolicy,
   retryDelayMs,
+  type SleepOptions,
   shouldRetry,
   sleep,
 } from "./retry.ts";
 export { parseRetryAfter } from "./retry-after.ts";
-export type { SampleOptions } from "./samples.ts";
+export type { QueuedSample, SampleOptions } from "./samples.ts";
 export { uuidv7 } from "./uuid.ts";
