@@ -90,7 +90,7 @@ export class PackedEvent implements Item {
   }
 }
 
-const decoder = new TextDecoder();
+const decoder = /* @__PURE__ */ new TextDecoder();
 
 /** Size of a page. It is freed when the last event in it is settled. */
 const pageBytes = 64 * 1024;
@@ -299,10 +299,11 @@ export function toIngestRequest(events: readonly PackedEvent[]): IngestEventsReq
   return request;
 }
 
-const severities: Record<SeverityName, Severity> = {
+/** Made by a function, so that bundlers can leave it out where no event is packed. */
+const severities = /* @__PURE__ */ ((): Record<SeverityName, Severity> => ({
   debug: Severity.DEBUG,
   info: Severity.INFO,
   warning: Severity.WARNING,
   error: Severity.ERROR,
   critical: Severity.CRITICAL,
-};
+}))();

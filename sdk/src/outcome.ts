@@ -28,9 +28,9 @@ export interface RetryOutcome {
 export type SendOutcome = FinalOutcome | RetryOutcome;
 
 /** The outcome of nearly every item; one object for all. */
-export const accepted: FinalOutcome = Object.freeze({ status: "accepted" });
+export const accepted: FinalOutcome = /* @__PURE__ */ Object.freeze({ status: "accepted" });
 /** As {@link accepted}. */
-export const duplicate: FinalOutcome = Object.freeze({ status: "duplicate" });
+export const duplicate: FinalOutcome = /* @__PURE__ */ Object.freeze({ status: "duplicate" });
 
 /** Reads the server's word on an item. A status that this version does not know is sent again: ids make it harmless. */
 export function fromItemOutcome(outcome: ItemOutcome): SendOutcome {

@@ -13,6 +13,7 @@ import { progressBench } from "./progress.ts";
 import { printComparisons, printResult, writeReport } from "./report.ts";
 import { restBench } from "./rest.ts";
 import { rpcBench } from "./rpc.ts";
+import { sdkSizeBench } from "./sdk-size.ts";
 import { sustainedBench } from "./sustained.ts";
 
 const { values } = parseArgs({
@@ -43,6 +44,7 @@ for (const bench of [
   alerts,
   noisyNeighbourBench,
   progressBench,
+  sdkSizeBench,
   ...(canRunDocker && !values["without-functions"] ? [functionsBench] : []),
 ]) {
   const result = await bench({ seconds: Number(values.seconds), rounds: Number(values.rounds) });
