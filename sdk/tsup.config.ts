@@ -9,6 +9,8 @@ export default defineConfig({
   platform: "neutral",
   external: [/^node:/],
   splitting: true,
+  // Without it tsup lets Sucrase make the chunks of CommonJS, which initializes private fields before public ones.
+  treeshake: true,
   sourcemap: true,
   // The sources are in the package, too.
   esbuildOptions: (options) => {
