@@ -34,7 +34,7 @@ export * from "./messages.ts";
 export type { FinalOutcome } from "./outcome.ts";
 export { pages } from "./pages.ts";
 export type { Item, WhenFull } from "./queue.ts";
-export type { LineIssueInput, ProgressInput } from "./reports.ts";
+export type { LineIssueInput, PackedReport, ProgressInput } from "./reports.ts";
 export {
   backoffMs,
   defaultRetryPolicy,
