@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { type Client, createClient } from "@connectrpc/connect";
+import { AuditActorType } from "../server/src/gen/pulsewire/auth/v1/audit_pb.js";
 import { AuthService } from "../server/src/gen/pulsewire/auth/v1/auth_service_pb.js";
 import { MetricsService } from "../server/src/gen/pulsewire/metrics/v1/metrics_service_pb.js";
 import { MetricKind } from "../server/src/gen/pulsewire/metrics/v1/sample_pb.js";
@@ -170,7 +171,15 @@ describe("Prometheus remote write", () => {
       Array.from({ length: 8 }, () => remoteWrite(server.url, "2.0.0", sent, key)),
     );
     assert.deepEqual(new Set(answers.map(({ status }) => status)), new Set([204]));
-    await storeNamed("rushed");
+    const made = await storeNamed("rushed");
+    // And the audit log has it once, as if it had been made by a call.
+    const { auditEntries } = await auth.listAuditEntries({ pageSize: 1000 }, bearer(server.tenant.token));
+    const about = auditEntries.filter(({ resourceId }) => resourceId === made);
+    assert.deepEqual(
+      about.map(({ method, resourceType, actor }) => [method, resourceType, actor?.type]),
+      [["pulsewire.metrics.v1.MetricsService/CreateStore", "store", AuditActorType.API_KEY]],
+    );
+    assert.deepEqual(about[0]?.details?.name, { new: "rushed" });
   });
 
   test("credentials are those of all calls: a key, a token, a key as the password of basic authentication", async () => {

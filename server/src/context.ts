@@ -255,7 +255,7 @@ export async function createContext(
       ),
     },
     samples,
-    incoming: { samples, storeNames: createStoreNames(db, config), limits: config.limits },
+    incoming: { samples, storeNames: createStoreNames(db, config, auditLog), limits: config.limits },
     progressReports: createProgressReports(db, config, progressFeeds.tell),
     progressFeeds,
     events: createEventIngest(db, pool, config.limits, usage, createEventNews(bus, logger)),

@@ -8,7 +8,7 @@
  * entered afterwards too, for their transaction is rolled back. Failed sign-ins are entered without keeping the answer waiting:
  * else its time would tell whether there is such a tenant.
  */
-import type { DescMethod } from "@bufbuild/protobuf";
+import type { DescMethod, Message } from "@bufbuild/protobuf";
 import {
   Code,
   type ConnectError,
@@ -22,7 +22,7 @@ import { type AuditedCall, type AuditFacts, type AuditLog, isDenial } from "../a
 import { type AuditKind, resourceIdOf, resourceTypeOf } from "../auth/audit/methods.ts";
 import type { TenantTransaction } from "../db/tenant.ts";
 import { AuditActorType } from "../gen/pulsewire/auth/v1/audit_pb.js";
-import { type Caller, callerKey, refusedCaller } from "./caller.ts";
+import { type Caller, callerKey, callerOf, refusedCaller } from "./caller.ts";
 import { clientAddressKey } from "./client-address.ts";
 import { toCallerError } from "./errors.ts";
 import { replayedHeader } from "./idempotency.ts";
@@ -68,6 +68,21 @@ export function noteAudit(context: HasValues, facts: AuditFacts): void {
   if (draft) draft.facts = { ...draft.facts, ...facts };
 }
 
+/** Enters what a call does on its way, in the transaction that does it, as a call of the method that it stands for. */
+export async function enterAuditAs(
+  log: AuditLog,
+  trx: TenantTransaction,
+  context: Pick<HandlerContext, "values" | "requestHeader">,
+  method: DescMethod,
+  message: Message,
+  facts: AuditFacts,
+): Promise<void> {
+  const { values, requestHeader } = context;
+  const caller = callerOf(context);
+  const { call } = await begin(log, { values, requestHeader, method, message }, caller, true);
+  await log.enter(trx, caller.tenantId, call, facts);
+}
+
 /** Around authentication and authorization: enters calls that never reach their handler. */
 export function auditRefusals(log: AuditLog, kinds: ReadonlyMap<DescMethod, AuditKind>): Interceptor {
   const enter = async (req: AnyRequest, thrown: unknown): Promise<never> => {
@@ -98,7 +113,7 @@ async function enterRefusal(
   isMutation: boolean,
   error: ConnectError,
 ): Promise<void> {
-  const { call } = await begin(log, req, caller, isMutation);
+  const { call } = await begin(log, describe(req), caller, isMutation);
   const { tenantId } = caller;
   await log.conclude(call, { tenantId, ...(isMutation && resourceFacts(req)) }, error);
 }
@@ -116,7 +131,7 @@ export function auditCalls(log: AuditLog, kinds: ReadonlyMap<DescMethod, AuditKi
     req: UnaryRequest,
   ): Promise<AnyResponse> {
     const caller = req.contextValues.get(callerKey);
-    const draft = await begin(log, req, caller, true);
+    const draft = await begin(log, describe(req), caller, true);
     req.contextValues.set(draftKey, draft);
     // Of a mutation the caller's tenant, of a sign-in the one that the request names.
     const { tenantSlug } = req.message as { tenantSlug?: string };
@@ -163,24 +178,37 @@ function isNews(
 
 const traceparent = /^[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}$/;
 
+/** What an entry is made of; a stream has no message. */
+interface Described extends Pick<HandlerContext, "values" | "requestHeader"> {
+  readonly method: DescMethod;
+  readonly message: Message | undefined;
+}
+
+const describe = (req: UnaryRequest | StreamRequest): Described => ({
+  values: req.contextValues,
+  requestHeader: req.header,
+  method: req.method,
+  message: req.stream ? undefined : req.message,
+});
+
 async function begin(
   log: AuditLog,
-  req: UnaryRequest | StreamRequest,
+  { values, requestHeader, method, message }: Described,
   caller: Caller | undefined,
   withDetails: boolean,
 ): Promise<Draft> {
   const actor = await log.actorOf(caller);
-  const resourceType = resourceTypeOf(req.method);
-  const tried = req.stream ? {} : (req.message as { email?: string });
+  const resourceType = resourceTypeOf(method);
+  const tried = (message ?? {}) as { email?: string };
   const call: AuditedCall = {
-    method: req.method,
+    method,
     actor: actor.type === AuditActorType.ANONYMOUS && tried.email ? { ...actor, email: tried.email } : actor,
-    address: req.contextValues.get(clientAddressKey),
-    userAgent: req.header.get("user-agent") ?? "",
-    callId: req.contextValues.get(requestIdKey),
-    traceId: traceparent.exec(req.header.get("traceparent") ?? "")?.[1] ?? "",
+    address: values.get(clientAddressKey),
+    userAgent: requestHeader.get("user-agent") ?? "",
+    callId: values.get(requestIdKey),
+    traceId: traceparent.exec(requestHeader.get("traceparent") ?? "")?.[1] ?? "",
     resourceType,
-    details: req.stream || !withDetails ? {} : requestDetails(req.method.input, req.message, resourceType),
+    details: message && withDetails ? requestDetails(method.input, message, resourceType) : {},
   };
   return { log, call, callerTenantId: caller?.tenantId, facts: {}, entered: false };
 }

@@ -16,7 +16,7 @@ export function otlpMetricsHandlers({ incoming }: Context): ServiceImpl<typeof M
   return {
     async export(request, call) {
       const named = namedStore(call.requestHeader);
-      const { refused } = await writeIncoming(incoming, callerOf(call), readMetrics(request), named);
+      const { refused } = await writeIncoming(incoming, call, readMetrics(request), named);
       if (refused.length === 0) return {};
       const rejectedDataPoints = BigInt(refused.reduce((sum, { samples }) => sum + samples, 0));
       return { partialSuccess: { rejectedDataPoints, errorMessage: tellRefused(refused) } };

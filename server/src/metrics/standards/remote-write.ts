@@ -11,7 +11,6 @@ import type { CallRegistry } from "../../rest/calls.ts";
 import { HttpError } from "../../rest/http-error.ts";
 import { reasonOf } from "../../rest/http-status.ts";
 import { readBytes } from "../../rest/read-body.ts";
-import { callerOf } from "../../rpc/caller.ts";
 import { failure } from "../../rpc/errors.ts";
 import type { StandardPath } from "./http.ts";
 import type { Incoming } from "./incoming.ts";
@@ -41,7 +40,7 @@ export function remoteWrite(context: Context, calls: CallRegistry): StandardPath
     begin: calls.answeredBy(MetricsService.method.writeSamples, async (_, call) => {
       const written = await writeIncoming(
         context.incoming,
-        callerOf(call),
+        call,
         call.values.get(incomingKey),
         namedStore(call.requestHeader),
       );

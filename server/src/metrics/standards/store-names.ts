@@ -1,7 +1,9 @@
 /** The stores of senders that know no ids of ours: they are known by name, and made when they are first heard from. */
 import { create } from "@bufbuild/protobuf";
+import type { HandlerContext } from "@connectrpc/connect";
 import type { Kysely } from "kysely";
 import { LRUCache } from "lru-cache";
+import type { AuditLog } from "../../auth/audit/log.ts";
 import { newResourceId } from "../../auth/ids.ts";
 import { requireRoom } from "../../auth/tenants/room.ts";
 import type { Config } from "../../config.ts";
@@ -9,8 +11,13 @@ import type { Database } from "../../db/schema.ts";
 import { classifyDatabaseError } from "../../db/sqlstate.ts";
 import { withTenant } from "../../db/tenant.ts";
 import { ErrorReason } from "../../gen/pulsewire/common/v1/error_reason_pb.js";
-import { CreateStoreRequestSchema } from "../../gen/pulsewire/metrics/v1/store_pb.js";
-import type { Caller } from "../../rpc/caller.ts";
+import { MetricsService } from "../../gen/pulsewire/metrics/v1/metrics_service_pb.js";
+import {
+  type CreateStoreRequest,
+  CreateStoreRequestSchema,
+} from "../../gen/pulsewire/metrics/v1/store_pb.js";
+import { enterAuditAs } from "../../rpc/audit.ts";
+import { callerOf } from "../../rpc/caller.ts";
 import { failure, invalidField } from "../../rpc/errors.ts";
 import { violationsOf } from "../../rpc/validate.ts";
 import { defaultExpectedIntervalMs } from "../messages.ts";
@@ -27,25 +34,28 @@ const uuid = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 export interface StoreNames {
   /**
    * The id of the store that is called so. A UUID is taken for the id itself. Where there is no such store it is made, but not
-   * for a key that is bound to stores. Throws INVALID_FIELD, KEY_RESTRICTED and TENANT_LIMIT.
+   * for a key that is bound to stores; the audit log has it as a call of CreateStore. Throws INVALID_FIELD, KEY_RESTRICTED and
+   * TENANT_LIMIT.
    */
-  idOf(caller: Caller, name: string): Promise<string>;
+  idOf(call: HandlerContext, name: string): Promise<string>;
   /** Forgets a name whose store is no more. */
   forget(tenantId: string, name: string): void;
 }
 
-export function createStoreNames(db: Kysely<Database>, config: Config): StoreNames {
+export function createStoreNames(db: Kysely<Database>, config: Config, auditLog: AuditLog): StoreNames {
   const known = new LRUCache<string, string>({ max: maxNames, ttl: rememberedMs });
   const keyOf = (tenantId: string, name: string) => `${tenantId} ${name}`;
 
   const find = (tenantId: string, name: string) =>
     withTenant(db, tenantId, (trx) => findStoreByName(trx, tenantId, name));
 
-  async function make(tenantId: string, name: string): Promise<string> {
+  async function make(call: HandlerContext, request: CreateStoreRequest): Promise<string> {
+    const { tenantId } = callerOf(call);
+    const { name } = request;
     try {
       const made = await withTenant(db, tenantId, async (trx) => {
         await requireRoom(trx, tenantId, "stores", config.tenantLimits);
-        return await insertStore(trx, {
+        const made = await insertStore(trx, {
           tenant_id: tenantId,
           id: newResourceId(),
           name,
@@ -53,6 +63,9 @@ export function createStoreNames(db: Kysely<Database>, config: Config): StoreNam
           expected_interval_ms: BigInt(defaultExpectedIntervalMs),
           labels: "{}",
         });
+        const { createStore } = MetricsService.method;
+        await enterAuditAs(auditLog, trx, call, createStore, request, { resourceId: made.id });
+        return made;
       });
       return made.id;
     } catch (error) {
@@ -65,9 +78,11 @@ export function createStoreNames(db: Kysely<Database>, config: Config): StoreNam
   }
 
   return {
-    async idOf({ tenantId, storeIds }, name) {
+    async idOf(call, name) {
       if (uuid.test(name)) return name.toLowerCase();
-      const violations = violationsOf(CreateStoreRequestSchema, create(CreateStoreRequestSchema, { name }));
+      const { tenantId, storeIds } = callerOf(call);
+      const request = create(CreateStoreRequestSchema, { name });
+      const violations = violationsOf(CreateStoreRequestSchema, request);
       if (violations.length > 0) {
         const given = name === "" ? "the samples name no store" : "their store has no valid name";
         throw invalidField("store", `${given}; name it in the header ${storeHeader}`, "required");
@@ -81,7 +96,7 @@ export function createStoreNames(db: Kysely<Database>, config: Config): StoreNam
           { metadata: { restriction: "store" } },
         );
       }
-      id ??= await make(tenantId, name);
+      id ??= await make(call, request);
       known.set(key, id);
       return id;
     },

@@ -1,7 +1,7 @@
 /** Commits samples of the open standards as those of WriteSamples: the same rules, limits and outcomes. */
 import { create } from "@bufbuild/protobuf";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
-import { Code, ConnectError } from "@connectrpc/connect";
+import { Code, ConnectError, type HandlerContext } from "@connectrpc/connect";
 import type { Config } from "../../config.ts";
 import {
   MetricKind,
@@ -9,7 +9,7 @@ import {
   SeriesSamplesSchema,
   WriteSamplesRequestSchema,
 } from "../../gen/pulsewire/metrics/v1/sample_pb.js";
-import type { Caller } from "../../rpc/caller.ts";
+import { type Caller, callerOf } from "../../rpc/caller.ts";
 import { answerWrite } from "../answer-write.ts";
 import type { SampleWriter } from "../write.ts";
 import type { Incoming, IncomingSeries, Refused } from "./incoming.ts";
@@ -36,7 +36,7 @@ export interface Written {
  */
 export async function writeIncoming(
   parts: IncomingParts,
-  caller: Caller,
+  call: HandlerContext,
   incoming: Incoming,
   named: string,
 ): Promise<Written> {
@@ -44,7 +44,7 @@ export async function writeIncoming(
   const items = incoming.series.flatMap((series) => packed(series, parts.limits, refused));
   let accepted = 0;
   for (const chunk of chunksOf(items, parts.limits.maxBatchSamples)) {
-    accepted += await writeChunk(parts, caller, chunk, named, refused);
+    accepted += await writeChunk(parts, call, chunk, named, refused);
   }
   return { accepted, refused };
 }
@@ -56,20 +56,21 @@ interface Item {
 
 async function writeChunk(
   parts: IncomingParts,
-  caller: Caller,
+  call: HandlerContext,
   chunk: readonly Item[],
   named: string,
   refused: Refused[],
   again = false,
 ): Promise<number> {
   const { samples, storeNames, limits } = parts;
+  const caller = callerOf(call);
   const stores = new Map<string, string | Refused["reason"][]>();
   const ready: Item[] = [];
   for (const item of chunk) {
     const name = storeOf(caller, named, item.store);
     let id = stores.get(name);
     if (id === undefined) {
-      id = await storeNames.idOf(caller, name).catch(refusal);
+      id = await storeNames.idOf(call, name).catch(refusal);
       stores.set(name, id);
     }
     if (typeof id === "string") {
@@ -95,7 +96,7 @@ async function writeChunk(
       refused.push({ samples: sampleCount, reason: `${item?.message.name}: ${field}: ${message}` });
     }
   }
-  const later = gone.length > 0 ? await writeChunk(parts, caller, gone, named, refused, true) : 0;
+  const later = gone.length > 0 ? await writeChunk(parts, call, gone, named, refused, true) : 0;
   return (counts?.accepted ?? 0) + later;
 }
 
