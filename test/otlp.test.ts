@@ -313,6 +313,50 @@ describe("OpenTelemetry", () => {
     await assertFails(services.logs.export({}), Code.Unauthenticated, "MISSING_CREDENTIALS");
   });
 
+  test("what one tenant exports another neither sees nor changes, though all of it is called the same", async () => {
+    const other = await server.register("other-otlp");
+    const theirs = { "x-api-key": other.apiKey };
+    const own = createClient(OtlpLogs, session.transport);
+    const record = {
+      timeUnixNano: BigInt(Date.now()) * 1_000_000n,
+      body: { value: { case: "stringValue", value: "m" } },
+    } as const;
+    const attributes = [
+      { key: "service.name", value: { value: { case: "stringValue", value: "shared" } } },
+    ] as const;
+    const logs = {
+      resourceLogs: [{ resource: { attributes: [...attributes] }, scopeLogs: [{ logRecords: [record] }] }],
+    };
+    await own.export(logs);
+    using there = grpcSession(server.url, theirs);
+    // The same record has the same id: it is no duplicate of theirs.
+    await createClient(OtlpLogs, there.transport).export(logs);
+    const seen = async (client: Client<typeof IngestionService>) =>
+      (await client.listEvents({ filter: { sourceService: "shared" } })).events.map(
+        ({ event }) => event?.eventId,
+      );
+    const [mine, others] = [
+      await seen(ingestion),
+      await seen(createClient(IngestionService, there.transport)),
+    ];
+    assert.equal(mine.length, 1);
+    assert.deepEqual(others, mine);
+
+    await createClient(OtlpMetrics, session.transport).export(mixed());
+    const before = await seriesOf("partly");
+    const { stores } = await metrics.listStores({ nameContains: "partly" });
+    const storeId = stores[0]?.id ?? "";
+    const { partialSuccess } = await createClient(OtlpMetrics, there.transport).export(mixed(), {
+      headers: { "x-pulsewire-store": storeId },
+    });
+    assert.match(partialSuccess?.errorMessage ?? "", /no store/);
+    assert.equal(partialSuccess?.rejectedDataPoints, 3n);
+    assert.deepEqual(await seriesOf("partly"), before);
+    const theirMetrics = createClient(MetricsService, there.transport);
+    assert.deepEqual((await theirMetrics.listStores({})).stores, []);
+    assert.deepEqual((await theirMetrics.listSeries({ storeId })).series, []);
+  });
+
   test("what is no export is refused, and GET keeps its meaning", async () => {
     const post = (type: string, body: string) =>
       fetch(`${server.url}/v1/metrics`, {

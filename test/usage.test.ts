@@ -5,6 +5,7 @@ import { timestampMs } from "@bufbuild/protobuf/wkt";
 import { type Client, Code, createClient } from "@connectrpc/connect";
 import { envToConfig } from "../server/src/config.ts";
 import { withTenant } from "../server/src/db/tenant.ts";
+import { FunctionsService } from "../server/src/gen/pulsewire/functions/v1/functions_service_pb.js";
 import { IngestionService } from "../server/src/gen/pulsewire/ingestion/v1/ingestion_service_pb.js";
 import { MetricsService } from "../server/src/gen/pulsewire/metrics/v1/metrics_service_pb.js";
 import { countUsage } from "../server/src/metrics/usage/count.ts";
@@ -206,7 +207,7 @@ describe("limits over time", () => {
     }
   });
 
-  test("the budget of a month ends the taking in of events and samples", async () => {
+  test("the budget of a month ends the taking in of events and samples, and invocations", async () => {
     // 20 events at half a micro-unit each.
     const { apiKey } = await limited("budget", { costBudgetMicros: 10n });
     const key = withKey(apiKey);
@@ -220,6 +221,17 @@ describe("limits over time", () => {
     assert.equal(metadata.limit, "cost_budget_micros");
     const { limits } = await metrics.getUsage({}, key);
     assert.equal(limits.find(({ name }) => name === "cost_budget_micros")?.used, 10n);
+    const { store } = await metrics.createStore({ name: "Shop" }, key);
+    const samples = [{ name: "m", value: 1, storeId: store?.id ?? "" }];
+    await assertFails(metrics.writeSamples({ samples }, key), Code.ResourceExhausted, "TENANT_LIMIT");
+    const functions = createClient(FunctionsService, session.transport);
+    await functions.createFunction({ name: "job", image: "job" }, key);
+    const refused = await assertFails(
+      functions.invokeFunction({ name: "job" }, key),
+      Code.ResourceExhausted,
+      "TENANT_LIMIT",
+    );
+    assert.deepEqual([refused.metadata, refused.retries], [{ limit: "cost_budget_micros" }, true]);
   });
 
   test("a limit that is raised counts at once", async () => {

@@ -30,7 +30,7 @@ const defaultWaitMs = 30_000;
 const maxInputBytes = 256 * 1024;
 
 export function invocationHandlers(context: Context): Partial<ServiceImpl<typeof FunctionsService>> {
-  const { config, db, bus, keyring, logger } = context;
+  const { config, db, bus, keyring, logger, usage } = context;
 
   const read = async (tenantId: string, id: string) => {
     const found = await withTenant(db, tenantId, (trx) => store.getInvocation(trx, tenantId, id));
@@ -49,6 +49,7 @@ export function invocationHandlers(context: Context): Partial<ServiceImpl<typeof
       if (input !== undefined && Buffer.byteLength(input) > maxInputBytes) {
         throw invalidField("input", `has more than ${maxInputBytes} bytes of JSON`, "input.max_bytes");
       }
+      await usage.requireBudget(tenantId);
       if (request.callback) requireAllowed(request.callback.url, config.webhooks.allowPrivate);
       const id = newResourceId();
       const secret = request.callback && secretOr(request.callback.secret);

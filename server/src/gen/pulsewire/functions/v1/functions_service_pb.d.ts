@@ -91,7 +91,7 @@ export declare const FunctionsService: GenService<{
    *
    * Answered after the commit, or with `wait` at the end of the invocation. An invocation that fails is no error of
    * this call. Errors: INVALID_FIELD, also for an input or a callback address that is not allowed; NOT_FOUND;
-   * TENANT_LIMIT when too many invocations are unfinished. Sends `function.invoked` and, at a bad end,
+   * TENANT_LIMIT when too many invocations are unfinished or the budget of the month is used up. Sends `function.invoked` and, at a bad end,
    * `function.failed`.
    *
    * @generated from rpc pulsewire.functions.v1.FunctionsService.InvokeFunction
