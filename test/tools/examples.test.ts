@@ -40,4 +40,8 @@ for (const script of ["python/events.py", "python/eventflow.py"]) {
   test(script, async () => void (await run(python, path.join(examples, script))));
 }
 
+test("typescript/eventflow.ts", async () => {
+  await run(process.execPath, path.join(examples, "typescript/eventflow.ts"));
+});
+
 test("go", async () => void (await run("go", "run", "-C", path.join(examples, "go"), ".")));
