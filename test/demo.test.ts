@@ -124,6 +124,24 @@ describe("npm run demo", () => {
     assert.match(second.stdout, /nothing was stored twice/);
   });
 
+  test("--outage shows a store go offline, alert, be acknowledged and recover, with no gap", async () => {
+    const { code, stdout, stderr } = await runDemo(["--outage", "4"], env);
+    assert.equal(code, 0, stderr + stdout);
+    const steps = [
+      "the store is online",
+      "the network is gone",
+      "the store is offline: no sample for",
+      "an alert fires: .* sends no readings",
+      "it is acknowledged",
+      "the network is back; the gateway holds \\d+ samples",
+      "the alert is resolved",
+      "the store is online again",
+      "The alert: pending → firing → acknowledged → recovering → resolved",
+      "The history has no gap",
+    ];
+    assert.match(stdout, new RegExp(steps.join("[^]*")));
+  });
+
   test("--lines bounds what is sent", async () => {
     const file = path.join(folder, "many.log");
     await writeFile(file, "a line\n\n".repeat(500));

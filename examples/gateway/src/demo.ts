@@ -8,6 +8,7 @@ import { LineReader } from "./line-to-event.ts";
 import { listFolder, readLines } from "./lines.ts";
 import { checkFile, findLogFile } from "./log-file.ts";
 import { type Options, parseOptions, usage } from "./options.ts";
+import { showOutage } from "./outage.ts";
 import { countStored, ensureStore, querySamples } from "./read-back.ts";
 import { eventReport, sampleReport } from "./report.ts";
 import { sendLines, sendReadings } from "./send.ts";
@@ -21,11 +22,13 @@ async function main(): Promise<void> {
     print(usage);
     return;
   }
-  const source = openSource(options);
+  const { outage, seconds } = options;
+  const source = outage === undefined ? openSource(options) : undefined;
   print("Looking for a server …\n");
   await using server = await findServer(process.env);
   try {
-    await run(server, source, options.seconds);
+    if (source) await run(server, source, seconds);
+    else await runOutage(server, outage ?? 0);
   } catch (error) {
     throw new Failure(explain(error, server.endpoint), { cause: error });
   }
@@ -88,6 +91,15 @@ async function run(server: Server, source: Source, seconds: number): Promise<voi
   print(`\nSamples: ${counts.samples.accepted} accepted, ${counts.samples.rejected} rejected\n\n`);
   print(sampleReport(series));
   print(`\n${nextStep(server)}`);
+}
+
+async function runOutage(server: Server, seconds: number): Promise<void> {
+  const { endpoint, apiKey } = server;
+  using client = createClient({ endpoint, apiKey });
+  const store = `${os.hostname()}, a reading a second`;
+  print(`Server     ${endpoint}${server.own ? ", started for this demo" : ""}\n`);
+  print(`Store      ${store}\n\n`);
+  await showOutage(client, server, store, seconds);
 }
 
 function nextStep({ endpoint, apiKey, own }: Server): string {

@@ -9,6 +9,8 @@ export interface Options {
   seconds: number;
   /** Most lines of the file that are sent. */
   lines: number;
+  /** Show an outage of the network of so many seconds instead. */
+  outage: number | undefined;
 }
 
 /** What `--help` prints. */
@@ -19,6 +21,11 @@ export const usage = `Sends this machine's readings and the lines of a log file 
 file       a log file, or NDJSON with one object a line; looked for on this machine where none is given
 --seconds  how long CPU, memory, disk and network are read
 --lines    how many lines are sent at most
+
+  npm run demo -- --outage 60
+
+shows instead what becomes of a gateway without network for so many seconds: it sends a reading every second, its store goes
+offline, alerts, is acknowledged and recovers, and nothing is missing afterwards.
 
 The server is the one that PULSEWIRE_ENDPOINT and PULSEWIRE_API_KEY name, or the one that \`npm start\` runs here;
 where neither is there, one is started for the time of the demo.
@@ -39,6 +46,7 @@ export function parseOptions(args: string[]): Options | undefined {
     file: positionals[0],
     seconds: positive("--seconds", values.seconds, 3600),
     lines: Math.floor(positive("--lines", values.lines, 10_000_000)),
+    outage: values.outage === undefined ? undefined : positive("--outage", values.outage, 3600),
   };
 }
 
@@ -50,6 +58,7 @@ function parse(args: string[]) {
       help: { type: "boolean", short: "h", default: false },
       seconds: { type: "string", default: "5" },
       lines: { type: "string", default: "20000" },
+      outage: { type: "string" },
     },
   });
 }

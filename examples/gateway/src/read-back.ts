@@ -1,5 +1,12 @@
-import { type PulsewireClient, type SeriesPoints, timestampFromMs } from "@pulsewire/sdk";
+import {
+  type durationFromMs,
+  type PulsewireClient,
+  type SeriesPoints,
+  timestampFromMs,
+} from "@pulsewire/sdk";
 import { count, ProgressBar } from "./terminal.ts";
+
+type Duration = ReturnType<typeof durationFromMs>;
 
 /** Types that one filter can name. */
 const mostTypes = 50;
@@ -47,8 +54,12 @@ export async function querySamples(
   return series;
 }
 
-/** The store of that name, made where it is not there. */
-export async function ensureStore({ metrics }: PulsewireClient, name: string): Promise<string> {
+/** The store of that name, made where it is not there, from which a sample is expected so often. */
+export async function ensureStore(
+  { metrics }: PulsewireClient,
+  name: string,
+  more: { expectedInterval?: Duration } = {},
+): Promise<string> {
   let pageToken = "";
   do {
     const { stores, nextPageToken } = await metrics.listStores({ nameContains: name, pageSize, pageToken });
@@ -56,6 +67,10 @@ export async function ensureStore({ metrics }: PulsewireClient, name: string): P
     if (store) return store.id;
     pageToken = nextPageToken;
   } while (pageToken !== "");
-  const { store } = await metrics.createStore({ name, description: "The machine that ran the demo." });
+  const { store } = await metrics.createStore({
+    name,
+    description: "The machine that ran the demo.",
+    ...more,
+  });
   return store?.id ?? "";
 }
