@@ -98,6 +98,27 @@ describe("what is wanted", () => {
     assert.match(invocation?.jobName ?? "", /^waiting-invoke-\d{10}$/);
   });
 
+  test("an invocation that waits for its function into the next second takes no other's name", async () => {
+    await using setting = await open();
+    const { server, fns } = setting;
+    await fns.createFunction({ name: "locked", image: "busybox", replicas: 0 });
+    const holder = await server.database.superuser.connect();
+    try {
+      await sleep(950 - (Date.now() % 1_000) + (Date.now() % 1_000 > 900 ? 1_000 : 0));
+      await holder.query("begin");
+      await holder.query("select from functions where name = 'locked' for update");
+      const waiting = fns.invokeFunction({ name: "locked" });
+      await sleep(1_010 - (Date.now() % 1_000));
+      await holder.query("commit");
+      const names = [await waiting, await fns.invokeFunction({ name: "locked" })].map(
+        ({ invocation }) => invocation?.jobName,
+      );
+      assert.equal(new Set(names).size, 2, names.join());
+    } finally {
+      holder.release();
+    }
+  });
+
   test("a name is taken until its function is deleted", async () => {
     const request = { name: "once", image: "a" };
     const { function: first } = await fns.createFunction(request);

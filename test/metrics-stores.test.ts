@@ -131,11 +131,8 @@ describe("stores", () => {
     const bound = createClient(MetricsService, mine.transport);
     const change = { updateMask: { paths: ["description"] }, description: "changed" };
     await bound.updateStore({ storeId: own, ...change });
-    for (const call of [
-      bound.updateStore({ storeId: other, ...change }),
-      bound.deleteStore({ storeId: other }),
-    ])
-      await assertFails(call, Code.PermissionDenied, "KEY_RESTRICTED");
+    const beyond = [bound.updateStore({ storeId: other, ...change }), bound.deleteStore({ storeId: other })];
+    await Promise.all(beyond.map((call) => assertFails(call, Code.PermissionDenied, "KEY_RESTRICTED")));
   });
 });
 

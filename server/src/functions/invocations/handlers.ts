@@ -64,7 +64,7 @@ export function invocationHandlers(context: Context): Partial<ServiceImpl<typeof
           id,
           function_id: fn.id,
           template: fn.template,
-          job_name: await store.newJobName(trx, tenantId, fn.id, fn.name, new Date()),
+          job_name: await store.newJobName(trx, tenantId, fn.id, fn.name, id),
           created_by: caller.apiKeyId ?? caller.userId ?? "",
           phase: "PENDING",
           reason: config.functions.runtime ? "waiting for a worker" : pendingReason(config.functions),

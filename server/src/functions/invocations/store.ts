@@ -29,17 +29,20 @@ export function insertInvocation(
   return trx.insertInto("invocations").values(row).returningAll().executeTakeFirstOrThrow();
 }
 
-/** `<function>-invoke-<unix seconds>`, with a number behind where the second has several. The function must be locked. */
+/**
+ * `<function>-invoke-<unix seconds>`, with a number behind where the second has several. The function must be locked. The second
+ * is the id's own: by the time that the lock is had, it may be over.
+ */
 export async function newJobName(
   trx: TenantTransaction,
   tenantId: string,
   functionId: string,
   functionName: string,
-  now: Date,
+  invocationId: string,
 ): Promise<string> {
-  const second = Math.floor(now.getTime() / 1000);
+  const second = Math.floor(Number.parseInt(invocationId.slice(0, 13).replace("-", ""), 16) / 1000);
   const name = `${functionName}-invoke-${second}`;
-  // Ids begin with their time, so that only those of this second are looked at.
+  // Ids begin with their time, so that only those of this second and later ones are looked at.
   const hex = (second * 1000).toString(16).padStart(12, "0");
   const firstId = `${hex.slice(0, 8)}-${hex.slice(8)}-0000-0000-000000000000`;
   const { rows } = await sql<{ n: bigint }>`
