@@ -1,5 +1,6 @@
 /** Functions on a real Docker engine, as a person would try them: the whole server as a process of its own. */
 import assert from "node:assert/strict";
+import { randomUUID } from "node:crypto";
 import { once } from "node:events";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
@@ -144,6 +145,31 @@ describe("on a real engine", () => {
     await until("the end", async () => (await containersOf("neighbour")).length === 0);
     assert.match(await engine.cli("ps", "--format", "{{.Names}}"), /foreign/);
     await engine.cli("rm", "-f", "foreign");
+  });
+
+  test("what belongs to no function is removed, and so is the network of a tenant without containers", async () => {
+    const request = { name: "orphaned", image: testImage, command: shell(forever) };
+    await withFunctions((fns) => fns.createFunction(request));
+    await untilRunning("orphaned", 1);
+    const [own] = await containersOf("orphaned", false);
+    const labels = { ...own?.Labels, "io.pulsewire.function": randomUUID() };
+    const orphan = await engine.docker.createContainer({
+      Image: testImage,
+      Labels: labels,
+      Cmd: shell(forever),
+    });
+    await orphan.start();
+    const ours = async () =>
+      (await engine.docker.listNetworks({ filters: { label: ["io.pulsewire.tenant"] } })).length;
+    assert.equal(await ours(), 1);
+    await until("the orphan's end", async () => (await containersOf("orphaned", false)).length === 1);
+    await untilRunning("orphaned", 1);
+    await withFunctions((fns) => fns.deleteFunction({ name: "orphaned" }));
+    await until("the end of the network", async () => (await ours()) === 0);
+    await withFunctions((fns) => fns.createFunction(request));
+    await untilRunning("orphaned", 1);
+    assert.equal(await ours(), 1);
+    await withFunctions((fns) => fns.deleteFunction({ name: "orphaned" }));
   });
 
   test("containers are limited, without new privileges, and in their tenant's network", async () => {

@@ -150,6 +150,8 @@ export interface Runtime {
   readLog(unit: Unit, position: JsonValue | undefined, signal: AbortSignal): AsyncIterable<LogBatch>;
   /** Removes a unit that has ended and whose log is read, or that is an orphan. */
   remove(unit: Unit): Promise<void>;
+  /** Removes what else it made for tenants that have no unit any more, where it makes such things. */
+  removeUnused?: ((tenantsInUse: ReadonlySet<string>) => Promise<void>) | undefined;
   close(): Promise<void>;
 }
 

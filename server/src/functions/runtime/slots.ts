@@ -43,6 +43,7 @@ export interface Engine {
   readResult(unit: Unit): Promise<ResultFile | undefined>;
   readLog(unit: Unit, position: JsonValue | undefined, signal: AbortSignal): AsyncIterable<LogBatch>;
   remove(unit: Unit): Promise<void>;
+  removeUnused?: Runtime["removeUnused"];
   close(): Promise<void>;
 }
 
@@ -115,6 +116,7 @@ export function createSlotRuntime(engine: Engine, installation: string): Runtime
   return {
     name: engine.name,
     list: () => engine.list(),
+    ...(engine.removeUnused && { removeUnused: engine.removeUnused }),
     watch: (onChange, signal) => engine.watch(onChange, signal),
 
     async apply(wanted, units): Promise<Found> {

@@ -71,6 +71,7 @@ export function startReconciler(
     }
     if (isFull) {
       await removeOrphans(rows, units);
+      await runtime.removeUnused?.(new Set(units.map(({ tenantId }) => tenantId)));
       fullPassAt = Date.now() + fullPassMs;
     }
     return "idle";

@@ -275,6 +275,8 @@ export function createDockerEngine(
         }
       }),
 
+    removeUnused: (tenantsInUse) => reaching(() => networks.removeUnused(tenantsInUse)),
+
     async close() {},
   };
 }
