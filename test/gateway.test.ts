@@ -268,7 +268,7 @@ describe("faults", () => {
 
   test("flush and close end at their deadlines; the counts are exact", async (t) => {
     const { sink, gateway } = await setUp(t, { batch: { maxItems: 10 } });
-    sink.faults.push("hang", "hang");
+    sink.faults.push("hang", "hang", "hang");
     for (let index = 0; index < 25; index++) gateway.event({ eventType: "x" });
     gateway.metric("cpu", 1);
     const flushed = await gateway.flush({ deadlineMs: 100 });

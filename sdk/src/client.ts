@@ -2,6 +2,7 @@ import type { Client, Interceptor, Transport } from "@connectrpc/connect";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { createServiceClient } from "./calls.ts";
 import { authenticate, type Credentials } from "./credentials.ts";
+import { EventBatchService, eventBatches } from "./event-batches.ts";
 import { AuthService } from "./gen/pulsewire/auth/v1/auth_service_pb.js";
 import { FunctionsService } from "./gen/pulsewire/functions/v1/functions_service_pb.js";
 import { IngestionService } from "./gen/pulsewire/ingestion/v1/ingestion_service_pb.js";
@@ -33,6 +34,8 @@ export interface PulsewireClient extends Disposable {
   readonly progress: Client<typeof ProgressService>;
   /** Webhooks. */
   readonly webhooks: Client<typeof WebhooksService>;
+  /** @internal For gateways. */
+  readonly [eventBatches]: Client<typeof EventBatchService>;
   /** Ends what is running with code `Canceled` and gives connections back, so that the process can end. */
   close(): void;
 }
@@ -74,6 +77,7 @@ export function assembleClient(options: ClientOptions, connection: Connection): 
     functions: createServiceClient(FunctionsService, calls),
     progress: createServiceClient(ProgressService, calls),
     webhooks: createServiceClient(WebhooksService, calls),
+    [eventBatches]: createServiceClient(EventBatchService, calls),
     close,
     [Symbol.dispose]: close,
   };

@@ -2,6 +2,7 @@ import { Batcher, type BatcherOptions } from "./batcher.ts";
 import type { Breaker } from "./breaker.ts";
 import type { PulsewireClient } from "./client.ts";
 import { warnOfDrops } from "./drops.ts";
+import { eventBatches, readOutcomes } from "./event-batches.ts";
 import { type PackedEvent, toIngestRequest } from "./events.ts";
 import type {
   DropNotice,
@@ -10,7 +11,7 @@ import type {
   ItemIdentity,
   ItemSettled,
 } from "./gateway-options.ts";
-import { type FinalOutcome, fromItemOutcome } from "./outcome.ts";
+import type { FinalOutcome } from "./outcome.ts";
 import type { Item } from "./queue.ts";
 import { type PackedReport, sendReports } from "./reports.ts";
 import { defaultRetryPolicy } from "./retry.ts";
@@ -61,11 +62,8 @@ export function createDeliveries(
         backlog: store?.events,
         levelOf: ({ priority }) => (byPriority ? priority : priority >= highPriority ? 1 : 0),
         send: async (events, signal, limitMs) => {
-          const { outcomes } = await client.ingestion.ingestEvents(
-            toIngestRequest(events),
-            call(signal, limitMs),
-          );
-          return outcomes.map(fromItemOutcome);
+          const { ingestEvents } = client[eventBatches];
+          return readOutcomes(await ingestEvents(toIngestRequest(events), call(signal, limitMs)));
         },
       },
       breaker,

@@ -29,15 +29,23 @@ export class Gateway implements AsyncDisposable {
   readonly #eventPacker = new EventPacker();
   readonly #samplePacker = new SamplePacker();
   readonly #store: GatewayStore | undefined;
+  readonly #onClosed: () => void;
   #closing: Promise<void> | undefined;
 
   /**
    * @param client is closed with the gateway
    * @param store is closed with the gateway
+   * @param onClosed called when it is closed
    */
-  constructor(client: PulsewireClient, options: GatewayOptions = {}, store?: GatewayStore) {
+  constructor(
+    client: PulsewireClient,
+    options: GatewayOptions = {},
+    store?: GatewayStore,
+    onClosed: () => void = () => {},
+  ) {
     this.#client = client;
     this.#store = store;
+    this.#onClosed = onClosed;
     this.#breaker = new Breaker({ ...defaultRetryPolicy, ...options.retry }, options.pace);
     const { startJitterMs = defaultStartJitterMs } = options.pace ?? {};
     const unread = store ? store.events.unread + store.samples.unread + store.progress.unread : 0;
@@ -130,6 +138,7 @@ export class Gateway implements AsyncDisposable {
     this.#breaker.end();
     this.#client.close();
     this.#store?.close();
+    this.#onClosed();
   }
 
   /** `await using`: closes with the default deadline. */

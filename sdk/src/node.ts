@@ -13,9 +13,11 @@ import {
   maxResponseBytes,
   type PulsewireClient,
 } from "./client.ts";
+import { type CloseOnExitOptions, closeOnExit } from "./exit-hooks.ts";
 import { Gateway } from "./gateway.ts";
 import type { GatewayOptions } from "./gateway-options.ts";
 import { fastGzip } from "./gzip.ts";
+import { withLeanIngest } from "./lean-ingest.ts";
 import type { SpoolOptions } from "./spool/spool.ts";
 import { openStore } from "./spool/store.ts";
 
@@ -59,7 +61,7 @@ export function createClient(options: NodeClientOptions): PulsewireClient {
       };
       switch (options.protocol ?? "grpc") {
         case "grpc":
-          return createGrpcTransport(shared);
+          return withLeanIngest(createGrpcTransport(shared), shared);
         case "grpc-web":
           return createGrpcWebTransport({ ...shared, httpVersion: "2" });
         case "connect":
@@ -79,6 +81,8 @@ export interface NodeGatewayOptions extends NodeClientOptions, GatewayOptions {
    * memory, and `whenFull` holds only while the disk takes nothing. Default: none.
    */
   spool?: SpoolOptions;
+  /** Closes it with the process: at SIGTERM and SIGINT, and when nothing more is to do. Default: that is the program's. */
+  closeOnExit?: boolean | CloseOnExitOptions;
 }
 
 /**
@@ -90,7 +94,12 @@ export interface NodeGatewayOptions extends NodeClientOptions, GatewayOptions {
 export function createGateway(options: NodeGatewayOptions): Gateway {
   const client = createClient({ compression: "gzip", ...options });
   try {
-    return new Gateway(client, options, options.spool && openStore(options.spool, options.highPriority));
+    let ended = () => {};
+    const store = options.spool && openStore(options.spool, options.highPriority);
+    const gateway = new Gateway(client, options, store, () => ended());
+    const { closeOnExit: hooks } = options;
+    if (hooks) ended = closeOnExit(gateway, hooks === true ? {} : hooks);
+    return gateway;
   } catch (error) {
     client.close();
     throw error;

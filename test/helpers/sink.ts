@@ -17,7 +17,8 @@ export type Fault =
   | "bad key"
   | "hang"
   | "lose answer"
-  | "retry odd items";
+  | "retry odd items"
+  | "quota";
 
 /** A store of events and samples that fails as it is told. */
 export class Sink implements AsyncDisposable {
@@ -27,6 +28,8 @@ export class Sink implements AsyncDisposable {
   readonly faults: Fault[] = [];
   /** Items of each call. */
   readonly calls: number[] = [];
+  /** When each call came. */
+  readonly times: number[] = [];
   #port = 0;
 
   async start(options: { http1?: boolean } = {}): Promise<string> {
@@ -48,6 +51,7 @@ export class Sink implements AsyncDisposable {
       ingestEvents: async ({ events, allowPartial, sentAt }, context) => {
         assert.ok(allowPartial && sentAt);
         this.calls.push(events.length);
+        this.times.push(performance.now());
         const fault = await this.#before(context);
         const outcomes = events.map((event, index) => {
           const id = event.eventId;
@@ -102,6 +106,7 @@ export class Sink implements AsyncDisposable {
       throw failure(Code.Canceled, "");
     }
     if (fault === "bad key") throw failure(Code.Unauthenticated, "INVALID_API_KEY");
+    if (fault === "quota") throw failure(Code.ResourceExhausted, "TENANT_LIMIT", 900);
     if (fault === "unavailable") throw failure(Code.Unavailable, "DRAINING");
     if (fault === "unavailable for 150 ms") throw failure(Code.Unavailable, "DRAINING", 150);
     return fault;

@@ -11,7 +11,7 @@ export async function open(options: LibraryOptions): Promise<Library> {
     compression: gzip ? "gzip" : "none",
     ...(spool && { spool: { directory: spool } }),
     ...(!defaults && {
-      batch: { maxItems: 4000 },
+      batch: { maxItems: 2000 },
       // It alone can hold back who sends faster than the line takes.
       ...(queue
         ? { queue: { maxItems: queue, maxBytes: 1 << 30 } }
