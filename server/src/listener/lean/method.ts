@@ -2,7 +2,6 @@ import {
   create,
   type DescMethod,
   fromBinary,
-  fromJsonString,
   type JsonReadOptions,
   type JsonWriteOptions,
   type Message,
@@ -21,6 +20,7 @@ import {
 } from "../../rpc/interceptor.ts";
 import { OneMessage } from "../../rpc/one-message.ts";
 import { Call } from "./call.ts";
+import { jsonReader } from "./json-reader.ts";
 
 /** Reads requests of a method straight from their bytes. What it throws leaves the bytes to the usual way. */
 export type Decoder = (bytes: Uint8Array) => Message;
@@ -71,7 +71,7 @@ export function leanMethod(spec: MethodImplSpec, options: LeanMethodOptions): Le
     nothing: create(input),
     invoke: invoke as unknown as LeanMethod["invoke"],
     readProto: decoder ?? ((bytes) => fromBinary(input, bytes)),
-    readJson: (text) => fromJsonString(input, text, jsonOptions),
+    readJson: jsonReader(input, jsonOptions),
     writeProto(message) {
       try {
         return encoder?.(message) ?? toBinary(output, message);
