@@ -107,6 +107,16 @@ export async function functionsBench({
         `CPU a million lines: server ${show((cpu.server / lines) * 1e6)} s, PostgreSQL ${show((cpu.postgres / lines) * 1e6)} s; ` +
         `docker run of the same, followed: ${show((lines / plain) * 1000)} lines/s (${show(plain / log.ms)} of the time)`,
     ],
+    comparisons: Object.entries(timings).flatMap(([name, all]) =>
+      name === "docker run"
+        ? []
+        : (["firstLine", "result"] as const).map((key) => ({
+            what: `functions, ${name}, ms to the ${key === "result" ? "result" : "first line"} (less is better)`,
+            peer: "docker run",
+            ours: spreadOf(all.map((each) => each[key])),
+            theirs: spreadOf((timings["docker run"] ?? []).map((each) => each[key])),
+          })),
+    ),
     figures: { timings, log: { lines, ms: log.ms, cpu, plainMs: plain } },
   };
 }

@@ -22,7 +22,15 @@ import {
   profilableOptions,
   summarize,
 } from "./profile.ts";
-import { type BenchResult, printResult, type Spread, show, spreadOf, writeReport } from "./report.ts";
+import {
+  type BenchResult,
+  type Comparison,
+  printResult,
+  type Spread,
+  show,
+  spreadOf,
+  writeReport,
+} from "./report.ts";
 import type { Round } from "./workload.ts";
 
 const batchSize = 500;
@@ -58,6 +66,7 @@ interface Bench {
 const copyTitle = "COPY by 500, 2 connections";
 const batchTitle = "gRPC batches of 500";
 const singleTitle = "gRPC single, 64 callers";
+const jsonTitle = "JSON single, 64 callers";
 const peerTitles = {
   fastapi: "FastAPI + asyncpg single",
   fastify: "Fastify + pg single",
@@ -126,7 +135,7 @@ export async function ingestBench({
         singleTitle,
         { command: { kind: "single", ...target, connections: grpcConnections, ...single }, pid, ours: true },
       ],
-      ["JSON single, 64 callers", { command: { kind: "json", ...target, ...single }, pid, ours: true }],
+      [jsonTitle, { command: { kind: "json", ...target, ...single }, pid, ours: true }],
       peer("fastapi", fastapi),
       peer("fastify", fastify),
       [
@@ -221,6 +230,11 @@ function resultOf(
       p99Ms: spread(({ p99Ms }) => p99Ms),
     };
   });
+  const rateOf = (title: string) => workloads.find((each) => each.title === title)?.eventsPerSecond;
+  const compare = (title: string, other: string, peer = other): Comparison[] => {
+    const [ours, theirs] = [rateOf(title), rateOf(other)];
+    return ours && theirs ? [{ what: `ingest, ${title}, events/s`, peer, ours, theirs }] : [];
+  };
   return {
     name: "ingest",
     title: `Ingest: committed events, ${run.rounds} rounds of ${run.seconds} s in turns, medians (least–most)`,
@@ -253,6 +267,12 @@ function resultOf(
         return [`${singleTitle}: ${show(ratio.median)}× (${show(ratio.min)}–${show(ratio.max)}) of ${peer}`];
       }),
       `µs: CPU time of each process per event. ${show(run.stored)} events acknowledged, as many stored.`,
+    ],
+    comparisons: [
+      ...compare(batchTitle, copyTitle, "COPY"),
+      ...Object.values(peerTitles).flatMap((peer) =>
+        [singleTitle, jsonTitle].flatMap((ours) => compare(ours, peer)),
+      ),
     ],
     figures: { ...run, batchSize, batchCallers, singleCallers, grpcConnections, copyConnections, workloads },
   };

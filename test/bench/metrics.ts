@@ -17,7 +17,15 @@ import { readDemoKey, startServerProcess } from "../helpers/server-process.ts";
 import { readCpu } from "./cpu.ts";
 import { startLoadProcess } from "./load-process.ts";
 import { connectProfiler, printSummary, profilableOptions, summarize } from "./profile.ts";
-import { type BenchResult, printResult, type Spread, show, spreadOf, writeReport } from "./report.ts";
+import {
+  type BenchResult,
+  type Comparison,
+  printResult,
+  type Spread,
+  show,
+  spreadOf,
+  writeReport,
+} from "./report.ts";
 import type { SampleLoad } from "./sample-calls.ts";
 import { batchSize, type Shape } from "./sample-payloads.ts";
 import { startInflux, startVictoria } from "./sample-peers.ts";
@@ -308,6 +316,21 @@ function resultOf(
       `${show(run.written)} samples to each. CPU: the system's processes, PostgreSQL included; in all: with compaction, until nothing was left to do.`,
       `The query: a mean for every 5 minutes, ${[...run.answers].join()}, the same from all.`,
     ],
+    comparisons: figures.slice(1).flatMap((peer) => {
+      const ours = figures[0] as (typeof figures)[number];
+      const compare = (what: string, of: (system: typeof ours) => Spread): Comparison => ({
+        what,
+        peer: peer.name,
+        ours: of(ours),
+        theirs: of(peer),
+      });
+      return [
+        compare("samples of a gateway, samples/s", ({ gateway }) => gateway),
+        compare("samples of a scrape, samples/s", ({ scrape }) => scrape),
+        compare("24 h of 100 series, ms (less is better)", ({ queryMs }) => queryMs),
+        compare("bytes a sample (less is better)", ({ bytesPerSample }) => spreadOf([bytesPerSample])),
+      ];
+    }),
     figures: { ...run, measured: undefined, answers: [...run.answers], systems: figures },
   };
 }

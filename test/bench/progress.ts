@@ -333,6 +333,31 @@ function resultOf(
     columns: ["", "calls/s", "CPU µs", "p50 ms", "p99 ms", "of UPDATE", "of Redis"],
     rows: reportRows,
     notes,
+    comparisons: [
+      ...Object.values(ours).flatMap((title) =>
+        Object.values(peers).map((peer) => ({
+          what: `progress, one file, ${title}, calls/s`,
+          peer,
+          ours: spreadOf((reports.get(title) ?? []).map(({ perSecond }) => perSecond)),
+          theirs: spreadOf((reports.get(peer) ?? []).map(({ perSecond }) => perSecond)),
+        })),
+      ),
+      ...figuresOf.flatMap(({ watchers, ourMessages, ourChanges, sseMessages, bytesEach }) => [
+        {
+          what: `${watchers} watch progress, messages/s`,
+          peer: "SSE",
+          ours: ourMessages,
+          theirs: sseMessages,
+        },
+        { what: `${watchers} watch progress, changes/s`, peer: "SSE", ours: ourChanges, theirs: sseMessages },
+        {
+          what: `${watchers} watch progress, bytes each (less is better)`,
+          peer: "SSE",
+          ours: spreadOf([bytesEach.ours]),
+          theirs: spreadOf([bytesEach.sse]),
+        },
+      ]),
+    ],
     figures: { seconds, rounds, callers, reports: Object.fromEntries(reports), watches: figuresOf },
   };
 }

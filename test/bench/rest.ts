@@ -6,15 +6,12 @@
 import { parseArgs } from "node:util";
 import { fromJson, toBinary } from "@bufbuild/protobuf";
 import { IngestionService } from "../../server/src/gen/pulsewire/ingestion/v1/ingestion_service_pb.js";
-import { statOf } from "../faults/processes.ts";
-import type { LoadCommand } from "./load.ts";
 import { startLoadProcess } from "./load-process.ts";
+import { type CallRate, measureCalls, ratesOf } from "./measure-calls.ts";
 import { connectProfiler, printSummary, profilableOptions, summarize } from "./profile.ts";
 import { type BenchResult, type Comparison, printResult, show, spreadOf } from "./report.ts";
 import { type RpcServer, startRpcServer } from "./rpc-process.ts";
 
-const callers = 64;
-const connections = 8;
 const method = IngestionService.method.ingestEvent;
 const event = {
   eventId: "evt_1",
@@ -54,35 +51,12 @@ export async function restBench(options: {
   await using fastify = await startRpcServer("fastify");
   const servers: Record<string, RpcServer> = { ours, fastify };
   const names = Object.keys(ways) as Way[];
-  const measured = new Map(names.map((name) => [name, [] as { rate: number; cpuRate: number }[]]));
+  const measured = new Map(names.map((name) => [name, [] as CallRate[]]));
 
   const measure = async (name: Way, seconds: number) => {
-    const { server: kindOfServer, kind, path, body } = ways[name];
+    const { server: kindOfServer, ...call } = ways[name];
     const server = servers[kindOfServer] as RpcServer;
-    const headers: Record<string, string> = server.apiKey ? { "x-api-key": server.apiKey } : {};
-    const command: LoadCommand = {
-      kind,
-      seconds,
-      url: server.url,
-      path,
-      headers,
-      body: body.toString("base64"),
-      callers,
-      connections,
-    };
-    const cpu = () => statOf(server.pid)?.cpu ?? Number.NaN;
-    let before = 0;
-    let after = 0;
-    const round = await load.run(
-      command,
-      () => {
-        before = cpu();
-      },
-      () => {
-        after = cpu();
-      },
-    );
-    return { rate: round.calls / round.seconds, cpuRate: round.calls / (after - before) };
+    return await measureCalls(load, server, call, seconds);
   };
 
   for (let round = -1; round < options.rounds; round++) {
@@ -97,18 +71,7 @@ export async function restBench(options: {
     await measure("REST", 3);
     printSummary("REST", summarize(await profiler.stop(), 60));
   }
-  const figures = Object.fromEntries(
-    names.map((name) => {
-      const results = measured.get(name) ?? [];
-      return [
-        name,
-        {
-          rate: spreadOf(results.map(({ rate }) => rate)),
-          cpuRate: spreadOf(results.map(({ cpuRate }) => cpuRate)),
-        },
-      ];
-    }),
-  );
+  const figures = Object.fromEntries(names.map((name) => [name, ratesOf(measured.get(name) ?? [])]));
   const fastifyRate = figures.Fastify?.rate ?? spreadOf([]);
   const peer = fastifyRate.median;
   const comparisons: Comparison[] = Object.entries(figures)

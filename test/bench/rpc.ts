@@ -5,11 +5,10 @@
 import { parseArgs } from "node:util";
 import { create, toBinary, toJsonString } from "@bufbuild/protobuf";
 import { ProgressService } from "../../server/src/gen/pulsewire/progress/v1/progress_service_pb.js";
-import { statOf } from "../faults/processes.ts";
-import type { LoadCommand } from "./load.ts";
 import { startLoadProcess } from "./load-process.ts";
+import { type CallRate, type MeasuredCall, measureCalls, ratesOf } from "./measure-calls.ts";
 import { connectProfiler, printSummary, profilableOptions, summarize } from "./profile.ts";
-import { type BenchResult, type Comparison, printResult, show, spreadOf } from "./report.ts";
+import { type BenchResult, type Comparison, printResult, show } from "./report.ts";
 import { type RpcServer, startRpcServer } from "./rpc-process.ts";
 
 export interface RpcBenchOptions {
@@ -17,9 +16,6 @@ export interface RpcBenchOptions {
   readonly rounds: number;
   readonly profile?: boolean;
 }
-
-const callers = 64;
-const connections = 8;
 
 /** What is compared: the kind of server, by protocol; ours first. */
 const contests = [
@@ -30,10 +26,12 @@ const contests = [
 const method = ProgressService.method.getProgress;
 const request = create(method.input, { clientKrn: "krn:acme:client:store-17", filename: "orders.csv" });
 
-interface Measured {
-  readonly perSecond: number;
-  readonly perCpuSecond: number;
-}
+const callOf = (kind: MeasuredCall["kind"]): MeasuredCall => ({
+  kind,
+  path: `/${ProgressService.typeName}/${method.name}`,
+  body:
+    kind === "rpc-grpc" ? toBinary(method.input, request) : Buffer.from(toJsonString(method.input, request)),
+});
 
 export async function rpcBench({ seconds, rounds, profile }: RpcBenchOptions): Promise<BenchResult> {
   await using load = startLoadProcess();
@@ -47,10 +45,10 @@ export async function rpcBench({ seconds, rounds, profile }: RpcBenchOptions): P
       const options = profile && name === "ours" ? profilableOptions : [];
       running.set(name, started.use(await startRpcServer(name, options)));
     }
-    const measured = new Map<string, Measured[]>(servers.map((name) => [name, []]));
+    const measured = new Map<string, CallRate[]>(servers.map((name) => [name, []]));
     for (let round = -1; round < rounds; round++) {
       for (const [name, server] of running) {
-        const result = await measure(load, kind, server, round < 0 ? 1 : seconds);
+        const result = await measureCalls(load, server, callOf(kind), round < 0 ? 1 : seconds);
         if (round >= 0) measured.get(name)?.push(result);
       }
     }
@@ -58,14 +56,12 @@ export async function rpcBench({ seconds, rounds, profile }: RpcBenchOptions): P
     if (profile && ours) {
       using profiler = await connectProfiler(ours.notices);
       await profiler.start();
-      await measure(load, kind, ours, 3);
+      await measureCalls(load, ours, callOf(kind), 3);
       printSummary(`${title}, ours`, summarize(await profiler.stop(), 60));
     }
-    const base = spreadOf((measured.get("ours") ?? []).map(({ perSecond }) => perSecond));
-    const baseCpu = spreadOf((measured.get("ours") ?? []).map(({ perCpuSecond }) => perCpuSecond));
+    const { rate: base, cpuRate: baseCpu } = ratesOf(measured.get("ours") ?? []);
     for (const [name, results] of measured) {
-      const rate = spreadOf(results.map(({ perSecond }) => perSecond));
-      const cpuRate = spreadOf(results.map(({ perCpuSecond }) => perCpuSecond));
+      const { rate, cpuRate } = ratesOf(results);
       if (name !== "ours") {
         comparisons.push({ what: `unary ${title}, calls/s`, peer: name, ours: base, theirs: rate });
         const what = `unary ${title}, calls/CPU s`;
@@ -90,41 +86,6 @@ export async function rpcBench({ seconds, rounds, profile }: RpcBenchOptions): P
     figures,
     comparisons,
   };
-}
-
-async function measure(
-  load: ReturnType<typeof startLoadProcess>,
-  kind: "rpc-grpc" | "rpc-json",
-  server: RpcServer,
-  seconds: number,
-): Promise<Measured> {
-  const body =
-    kind === "rpc-grpc"
-      ? Buffer.from(toBinary(method.input, request))
-      : Buffer.from(toJsonString(method.input, request));
-  const command: LoadCommand = {
-    kind,
-    seconds,
-    url: server.url,
-    path: `/${ProgressService.typeName}/${method.name}`,
-    headers: server.apiKey ? { "x-api-key": server.apiKey } : {},
-    body: body.toString("base64"),
-    callers,
-    connections,
-  };
-  let before = 0;
-  let after = 0;
-  const cpu = () => statOf(server.pid)?.cpu ?? Number.NaN;
-  const round = await load.run(
-    command,
-    () => {
-      before = cpu();
-    },
-    () => {
-      after = cpu();
-    },
-  );
-  return { perSecond: round.calls / round.seconds, perCpuSecond: round.calls / (after - before) };
 }
 
 if (import.meta.main) {
