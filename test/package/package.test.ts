@@ -147,6 +147,19 @@ test("every snippet of the README is right and runs, on the oldest Node", async 
   assert.deepEqual(names, ["order_paid", "page_viewed"]);
 });
 
+test("the command line runs from its tarball, too, on every Node", async () => {
+  const command = path.join(project.folder, "node_modules/.bin/pulsewire");
+  const env = {
+    PULSEWIRE_ENDPOINT: server.url,
+    PULSEWIRE_API_KEY: server.tenant.apiKey,
+    HOME: project.folder,
+  };
+  for (const node of project.nodes.values()) {
+    const { stdout } = await run(node, [command, "stores", "--name", "packed", "--json"], { env });
+    assert.equal(JSON.parse(stdout).id, storeId);
+  }
+});
+
 describe("the tarball", () => {
   const manifest = async () =>
     JSON.parse(await readFile(path.join(project.folder, "node_modules/@pulsewire/sdk/package.json"), "utf8"));

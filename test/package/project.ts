@@ -14,7 +14,7 @@ const otherVersions = ["22", "24"];
 
 export interface Project extends AsyncDisposable {
   readonly folder: string;
-  readonly tarballs: { readonly sdk: string };
+  readonly tarballs: { readonly sdk: string; readonly cli: string };
   /** Executables by major version. */
   readonly nodes: ReadonlyMap<string, string>;
   /** Writes a file and gives its path. */
@@ -30,10 +30,11 @@ export async function createProject(): Promise<Project> {
   const remove = () => rm(folder, { recursive: true, force: true });
   try {
     const sdk = await pack("sdk", folder);
+    const cli = await pack("cli", folder);
     await writeFile(path.join(folder, "package.json"), '{ "private": true, "type": "module" }\n');
     const platform = `${process.platform}-${process.arch}`;
     const nodes = otherVersions.map((version) => `node${version}@npm:${nodePackage(platform)}@${version}`);
-    await npm(["install", "--ignore-scripts", sdk, "@types/node@26", ...nodes], { cwd: folder });
+    await npm(["install", "--ignore-scripts", sdk, cli, "@types/node@26", ...nodes], { cwd: folder });
     const executables = new Map([
       ...otherVersions.map(
         (version) => [version, path.join(folder, `node_modules/node${version}/bin/node`)] as const,
@@ -42,7 +43,7 @@ export async function createProject(): Promise<Project> {
     ]);
     return {
       folder,
-      tarballs: { sdk },
+      tarballs: { sdk, cli },
       nodes: executables,
       async write(name, text) {
         const file = path.join(folder, name);
