@@ -19,6 +19,7 @@ import { countCallsInterceptor } from "./metrics/usage/usage.ts";
 import { readWireRequest } from "./metrics/wire-samples.ts";
 import { callMetricsInterceptor, countedByRestKey } from "./ops/call-metrics.ts";
 import { answerNotFound } from "./ops/not-found.ts";
+import { progressEncoders } from "./progress/wire.ts";
 import { createCalls } from "./rest/calls.ts";
 import { createDocs } from "./rest/docs.ts";
 import { createRestHandler } from "./rest/handler.ts";
@@ -113,7 +114,7 @@ export function createServer(context: Context): Server {
       ...ingestionDecoders(context.events),
       [MetricsService.method.writeSamples, readWireRequest],
     ]),
-    encoders: ingestionEncoders,
+    encoders: new Map([...ingestionEncoders, ...progressEncoders]),
     shutdownSignal: shutdown.signal,
     limits,
     amendError: explainProtocolError(limits),

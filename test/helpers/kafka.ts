@@ -8,17 +8,25 @@ import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
 import { Admin } from "@platformatic/kafka";
+import { generate } from "selfsigned";
 import { endWithThisProcess } from "./server-process.ts";
 
 const run = promisify(execFile);
 const version = "3.9.1";
 const cache = path.resolve(import.meta.dirname, "../../.cache", `kafka-${version}`);
 const startTimeoutMs = 60_000;
+/** Who may use the secure listener. */
+const account = { username: "pebbles", password: "a secret of the broker" };
 
 /** A real broker of Kafka on a free port of loopback. */
 export interface TestKafka extends AsyncDisposable {
   /** `host:port`. */
   readonly brokers: string;
+  /** The same broker over TLS, for `account` alone, by PLAIN or SCRAM-SHA-512. */
+  readonly secureBrokers: string;
+  readonly account: { readonly username: string; readonly password: string };
+  /** A PEM file with the certificate that its TLS is trusted by. */
+  readonly caFile: string;
   createTopic(name: string, partitions: number): Promise<void>;
   /** Sends lines as messages with kcat; resolves when the broker has them all. */
   produce(topic: string, lines: readonly string[], options?: readonly string[]): Promise<void>;
@@ -54,17 +62,27 @@ async function fetchJars(): Promise<string> {
 export async function startKafka(): Promise<TestKafka> {
   const jars = await fetchJars();
   const dir = await mkdtemp(path.join(os.tmpdir(), "pulsewire-kafka-"));
-  const [port, controllerPort] = await Promise.all([freePort(), freePort()]);
+  const [port, controllerPort, securePort] = await Promise.all([freePort(), freePort(), freePort()]);
   const brokers = `127.0.0.1:${port}`;
+  const secureBrokers = `127.0.0.1:${securePort}`;
+  const { keyStore, caFile } = await makeCertificate(dir);
   const config = path.join(dir, "server.properties");
   const settings = {
     "process.roles": "broker,controller",
     "node.id": 1,
     "controller.quorum.voters": `1@127.0.0.1:${controllerPort}`,
-    listeners: `PLAINTEXT://${brokers},CONTROLLER://127.0.0.1:${controllerPort}`,
-    "advertised.listeners": `PLAINTEXT://${brokers}`,
+    listeners: `PLAINTEXT://${brokers},SECURE://${secureBrokers},CONTROLLER://127.0.0.1:${controllerPort}`,
+    "advertised.listeners": `PLAINTEXT://${brokers},SECURE://${secureBrokers}`,
     "controller.listener.names": "CONTROLLER",
-    "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
+    "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SECURE:SASL_SSL",
+    "listener.name.secure.ssl.keystore.type": "PEM",
+    "listener.name.secure.ssl.keystore.location": keyStore,
+    "listener.name.secure.sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-512",
+    "listener.name.secure.plain.sasl.jaas.config":
+      "org.apache.kafka.common.security.plain.PlainLoginModule required " +
+      `user_${account.username}="${account.password}";`,
+    "listener.name.secure.scram-sha-512.sasl.jaas.config":
+      "org.apache.kafka.common.security.scram.ScramLoginModule required;",
     "log.dirs": path.join(dir, "data"),
     "auto.create.topics.enable": false,
     "offsets.topic.replication.factor": 1,
@@ -85,6 +103,8 @@ export async function startKafka(): Promise<TestKafka> {
     "q1Sh-9_ISia_zwGINzRvyQ",
     "-c",
     config,
+    "--add-scram",
+    `SCRAM-SHA-512=[name=${account.username},password=${account.password}]`,
   ]);
 
   let child: ChildProcess | undefined;
@@ -122,6 +142,9 @@ export async function startKafka(): Promise<TestKafka> {
   await up();
   return {
     brokers,
+    secureBrokers,
+    account,
+    caFile,
     down,
     up,
     createTopic: (name, partitions) =>
@@ -153,6 +176,17 @@ export async function startKafka(): Promise<TestKafka> {
       await rm(dir, { recursive: true, force: true, maxRetries: 10, retryDelay: 100 });
     },
   };
+}
+
+/** A certificate for loopback that nobody else has signed: with its key in a file for the broker, and alone. */
+async function makeCertificate(dir: string): Promise<{ keyStore: string; caFile: string }> {
+  const made = await generate([{ name: "commonName", value: "a broker" }], {
+    extensions: [{ name: "subjectAltName", altNames: [{ type: 7, ip: "127.0.0.1" }] }],
+  });
+  const [caFile, keyStore] = [path.join(dir, "certificate.pem"), path.join(dir, "store.pem")];
+  await writeFile(caFile, made.cert);
+  await writeFile(keyStore, `${made.private}\n${made.cert}`);
+  return { keyStore, caFile };
 }
 
 async function freePort(): Promise<number> {

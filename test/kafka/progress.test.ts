@@ -63,6 +63,35 @@ const report = (filename: string, rest: object = {}) =>
   JSON.stringify({ clientKrn, email, filename, counts: { done: 1, warn: 0, failed: 0 }, ...rest });
 
 describe("progress from Kafka", () => {
+  test("over TLS, with an account: not where the certificate is unknown or the password wrong", async () => {
+    const topic = await newTopic();
+    const filename = "signed-in.csv";
+    await kafka.produce(topic, [report(filename)]);
+    const settings = {
+      ...settingsFor(server.database),
+      ...settingsOf(topic),
+      PULSEWIRE_ROLE: "worker",
+      PULSEWIRE_KAFKA_BROKERS: kafka.secureBrokers,
+      PULSEWIRE_KAFKA_TLS: "on",
+      PULSEWIRE_KAFKA_USERNAME: kafka.account.username,
+      PULSEWIRE_KAFKA_PASSWORD: kafka.account.password,
+    };
+    const trusting = { ...settings, NODE_EXTRA_CA_CERTS: kafka.caFile };
+    {
+      await using _distrustful = await startServerProcess(settings);
+      await using _stranger = await startServerProcess({ ...trusting, PULSEWIRE_KAFKA_PASSWORD: "wrong" });
+      await sleep(2_000);
+      assert.equal(await doneOf(filename), 0);
+    }
+    for (const [index, mechanism] of ["PLAIN", "SCRAM-SHA-512"].entries()) {
+      if (index > 0) await kafka.produce(topic, [report(filename)]);
+      // Each in a group of its own, which reads from the beginning: what was counted counts once.
+      const own = { PULSEWIRE_KAFKA_SASL: mechanism, PULSEWIRE_KAFKA_GROUP: `${mechanism} ${topic}` };
+      await using _worker = await startServerProcess({ ...trusting, ...own });
+      await until(async () => (await doneOf(filename)) === index + 1, `${mechanism} signs in`);
+    }
+  });
+
   test("messages as Pebbles documents them count, with offsets committed and no lag", async () => {
     const topic = await newTopic();
     await using worker = await serve(server.database, settingsOf(topic));

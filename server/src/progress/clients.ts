@@ -8,12 +8,20 @@ export function tenantSlugOf(clientKrn: string): string | undefined {
   return form.exec(clientKrn)?.[1];
 }
 
-/** Makes sure that a client is the tenant's. Throws NOT_FOUND, whether or not there is such a tenant. */
-export async function requireOwnClient(
+/**
+ * Makes sure that a client is the tenant's. Throws NOT_FOUND, whether or not there is such a tenant. A promise only where the
+ * tenant is not known here.
+ */
+export function requireOwnClient(
   tenants: TenantSettingsCache,
   tenantId: string,
   clientKrn: string,
-): Promise<void> {
-  const settings = tenants.peek(tenantId) ?? (await tenants.load(tenantId));
-  if (settings?.slug !== tenantSlugOf(clientKrn)) throw notFound("client", clientKrn);
+): Promise<void> | undefined {
+  const check = (slug: string | undefined) => {
+    if (slug !== tenantSlugOf(clientKrn)) throw notFound("client", clientKrn);
+  };
+  const known = tenants.peek(tenantId);
+  if (!known) return tenants.load(tenantId).then((settings) => check(settings?.slug));
+  check(known.slug);
+  return undefined;
 }

@@ -1,6 +1,6 @@
 import { create } from "@bufbuild/protobuf";
 import { timestampDate } from "@bufbuild/protobuf/wkt";
-import type { HandlerContext, ServiceImpl } from "@connectrpc/connect";
+import type { ServiceImpl } from "@connectrpc/connect";
 import type { Context } from "../context.ts";
 import { decodeCursor, pageOf } from "../db/cursor.ts";
 import { withTenant } from "../db/tenant.ts";
@@ -8,6 +8,7 @@ import { LineIssueKind } from "../gen/pulsewire/progress/v1/line_issue_pb.js";
 import {
   type ListProgressRequest,
   type ReportProgressRequest,
+  type ReportProgressResponse,
   ReportProgressResponseSchema,
   ReportResult,
 } from "../gen/pulsewire/progress/v1/progress_pb.js";
@@ -17,9 +18,10 @@ import { notFound } from "../rpc/errors.ts";
 import { requireOwnClient } from "./clients.ts";
 import { creatorOf } from "./creator.ts";
 import { exportLineIssues } from "./export.ts";
+import type { Outcome } from "./fold.ts";
 import { lineIssueIdentity, lineIssueParts, lineIssuePosition, lineIssueStart } from "./line-issue-pages.ts";
 import { stateOf } from "./lock-files.ts";
-import { toLineIssue, toProgress } from "./messages.ts";
+import { type ProgressTimes, toLineIssue, toProgress } from "./messages.ts";
 import { reportOf } from "./report.ts";
 import { refusedReport } from "./reports.ts";
 import * as store from "./store.ts";
@@ -41,20 +43,17 @@ export function progressHandlers(context: Context): ServiceImpl<typeof ProgressS
     toProgress(row.client_krn, row.filename, stateOf(row), now, times);
 
   return {
-    async reportProgress(request: ReportProgressRequest, { values }: HandlerContext) {
+    // Without a promise of its own: many call it at once, and each would cost.
+    reportProgress(request, { values }) {
       const caller = callerOf({ values });
-      const { clientKrn, filename, updateId, errors, warnings } = request;
-      await requireOwnClient(tenantSettings, caller.tenantId, clientKrn);
-      const report = reportOf(request, creatorOf(caller, request.email), updateId);
-      const outcome = await progressReports.submit(caller.tenantId, report);
-      if (outcome.result === "refused") throw refusedReport(outcome.refusal, updateId);
-      const progress = toProgress(clientKrn, filename, outcome.file, outcome.file.updatedAt, times);
-      const answer = create(ReportProgressResponseSchema);
-      answer.result = results[outcome.result];
-      answer.progress = progress;
-      answer.errors = errors;
-      answer.warnings = warnings;
-      return answer;
+      const { clientKrn, email, updateId } = request;
+      const count = () => {
+        const report = reportOf(request, creatorOf(caller, email), updateId);
+        return progressReports
+          .submit(caller.tenantId, report)
+          .then((outcome) => answerOf(request, outcome, times));
+      };
+      return requireOwnClient(tenantSettings, caller.tenantId, clientKrn)?.then(count) ?? count();
     },
 
     async getProgress({ clientKrn, filename, maxLineIssues = defaultLineIssues }, { values }) {
@@ -116,6 +115,21 @@ export function progressHandlers(context: Context): ServiceImpl<typeof ProgressS
       return progressFeeds.watch(callerOf({ values }).tenantId, request);
     },
   };
+}
+
+function answerOf(
+  { clientKrn, filename, updateId, errors, warnings }: ReportProgressRequest,
+  outcome: Outcome,
+  times: ProgressTimes,
+): ReportProgressResponse {
+  if (outcome.result === "refused") throw refusedReport(outcome.refusal, updateId);
+  const { result, file } = outcome;
+  const answer = create(ReportProgressResponseSchema);
+  answer.result = results[result];
+  answer.progress = toProgress(clientKrn, filename, file, file.updatedAt, times);
+  answer.errors = errors;
+  answer.warnings = warnings;
+  return answer;
 }
 
 const everyLine = { lineFrom: 0n, lineUntil: 0n };

@@ -47,16 +47,16 @@ export function createProgressReports(
     tell(await flushReports(db, [submission], progress.graceMs));
     return submission.results[0] as Outcome;
   };
+  const commit = (tenantId: string, report: Report): Promise<Outcome> =>
+    commits.submit(tenantId, [report]).then(([outcome]) => outcome as Outcome);
   return {
-    async submit(tenantId, report) {
-      if (isGuarded()) return await commitAlone(tenantId, report);
-      if (isPlain(report)) {
-        const [outcome] = await plain.submit(tenantId, [report]);
+    submit(tenantId, report) {
+      if (isGuarded()) return commitAlone(tenantId, report);
+      if (!isPlain(report)) return commit(tenantId, report);
+      return plain.submit(tenantId, [report]).then(([outcome]) => {
         if (outcome?.result === "failed") throw outcome.error;
-        if (outcome && outcome.result !== "undecided") return outcome;
-      }
-      const [outcome] = await commits.submit(tenantId, [report]);
-      return outcome as Outcome;
+        return outcome && outcome.result !== "undecided" ? outcome : commit(tenantId, report);
+      });
     },
   };
 }
