@@ -27,6 +27,11 @@ const bytes = [Buffer.alloc(0), randomBytes(16), randomBytes(300)];
 cases.bytes = ["bytea[]", binary.byteaArray(bytes.map((each) => each.toString("latin1"))), bytes];
 const numbers = [-32_768, -1, 0, 1, 32_767];
 cases.numbers = ["smallint[]", binary.int2Array(numbers), numbers];
+cases.integers = [
+  "integer[]",
+  binary.int4Array([0, -1, 2 ** 31 - 1, -(2 ** 31)]),
+  [0, -1, 2 ** 31 - 1, -(2 ** 31)],
+];
 const large = [0n, 1n, -1n, 2n ** 63n - 1n, -(2n ** 63n)];
 cases.large = ["bigint[]", binary.int8Array([...large, null]), [...large, null]];
 const doubles = [0, -0.1, 1e300, 5e-324, 2 ** 53];

@@ -38,6 +38,7 @@ export const elementTypes = {
   bytea: 17,
   int8: 20,
   int2: 21,
+  int4: 23,
   float8: 701,
   text: 25,
   json: 114,
@@ -134,6 +135,14 @@ export function int2Array(values: readonly number[]): Buffer {
   return encode(elementTypes.int2, 2, values, (writer, value) => {
     writer.length(2);
     writer.position = writer.buffer.writeInt16BE(value, writer.position);
+  });
+}
+
+/** integer[] */
+export function int4Array(values: readonly number[]): Buffer {
+  return encode(elementTypes.int4, 4, values, (writer, value) => {
+    writer.length(4);
+    writer.position = writer.buffer.writeInt32BE(value, writer.position);
   });
 }
 

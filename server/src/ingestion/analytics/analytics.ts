@@ -8,9 +8,9 @@ import {
   type GetAnalyticsResponse,
   GetAnalyticsResponseSchema,
 } from "../../gen/pulsewire/ingestion/v1/analytics_pb.js";
+import { coverOf, type Range, type RollupRow } from "../rollups/cover.ts";
 import { bucketOf, levelMs } from "../rollups/levels.ts";
 import { type Kind, kinds, namesOf } from "../rollups/names.ts";
-import { coverOf, type Range, type RollupRow } from "../rollups/store.ts";
 import { addSummary, emptySummary, type Summary } from "../rollups/summary.ts";
 import { type KeptRollup, KeptRollups } from "./kept-rollups.ts";
 import type { AnalyticsRange } from "./range.ts";
@@ -80,7 +80,7 @@ export class Analytics {
     const nameOf = await namesFor(trx, tenantId, [
       [kinds.type, [...types.keys()]],
       [kinds.user, tallied.topUsers.map(({ user }) => user)],
-      [kinds.metric, metrics.map(({ metric }) => metric)],
+      [kinds.metric, [...new Set(metrics.map(({ metric }) => metric))]],
     ]);
     const typeName = nameOf(kinds.type);
     return {
@@ -205,11 +205,9 @@ function typesOfUsers(
 }
 
 async function lastNumbers(trx: TenantTransaction, tenantId: string) {
-  const row = await trx
-    .selectFrom("event_rollup_state")
-    .select("last_numbers")
-    .where("tenant_id", "=", tenantId)
-    .executeTakeFirst();
+  const { rows } = await sql<{ last_numbers: number[] }>`/* kept as read_last_numbers */
+    select last_numbers from event_rollup_state where tenant_id = ${tenantId}::uuid`.execute(trx);
+  const [row] = rows;
   const last = (kind: Kind) => row?.last_numbers[kind - 1] ?? 0;
   return row && { lastUser: last(kinds.user), lastSession: last(kinds.session) };
 }
@@ -281,10 +279,7 @@ async function namesFor(
   tenantId: string,
   wanted: readonly [Kind, readonly number[]][],
 ): Promise<(kind: Kind) => (number: number) => string> {
-  const found = new Map<Kind, Map<number, string>>();
-  for (const [kind, numbers] of wanted) {
-    found.set(kind, await namesOf(trx, tenantId, kind, new Set(numbers)));
-  }
+  const found = await namesOf(trx, tenantId, wanted);
   return (kind) => (number) => {
     const name = found.get(kind)?.get(number);
     if (name === undefined) throw new Error("a number without a name");

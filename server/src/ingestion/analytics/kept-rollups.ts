@@ -1,8 +1,9 @@
 /** The entries of rollups as this process keeps them: as long as the row has the same version they are the same. */
 import { LRUCache } from "lru-cache";
 import type { TenantTransaction } from "../../db/tenant.ts";
+import type { RollupRow } from "../rollups/cover.ts";
 import { decodeEntries, type Entries } from "../rollups/entries.ts";
-import { isByUser, type RollupRow, readEntries } from "../rollups/store.ts";
+import { isByUser, readEntries } from "../rollups/store.ts";
 import { type Digest, digestOf } from "./digest.ts";
 
 /** A period with its entries, and what was made of them. */

@@ -3,10 +3,11 @@ import { type Kysely, sql } from "kysely";
 import { int2Array, timestampArray } from "../../db/binary-array.ts";
 import type { Database } from "../../db/schema.ts";
 import { withTenant, withWorker } from "../../db/tenant.ts";
+import { coverOf } from "./cover.ts";
 import { decodeEntries } from "./entries.ts";
 import { levelMs } from "./levels.ts";
 import { lockRollups } from "./state.ts";
-import { coverOf, emptyRollup, readEntries, writeRows } from "./store.ts";
+import { emptyRollup, readEntries, writeRows } from "./store.ts";
 import { addSummary } from "./summary.ts";
 
 /** Periods of one transaction. */

@@ -4,7 +4,7 @@
  */
 import { sql } from "kysely";
 import { LRUCache } from "lru-cache";
-import { textArray } from "../../db/binary-array.ts";
+import { int2Array, int4Array, textArray } from "../../db/binary-array.ts";
 import type { TenantTransaction } from "../../db/tenant.ts";
 import type { RollupState } from "./state.ts";
 
@@ -127,19 +127,21 @@ async function lookUp(
   return numbers;
 }
 
-/** The names of numbers. */
+/** The names of numbers of several kinds. */
 export async function namesOf(
   trx: TenantTransaction,
   tenantId: string,
-  kind: Kind,
-  numbers: Iterable<number>,
-): Promise<Map<number, string>> {
-  const rows = await trx
-    .selectFrom("event_names")
-    .select(["number", "name"])
-    .where("tenant_id", "=", tenantId)
-    .where("kind", "=", kind)
-    .where(sql<boolean>`number = any(${[...numbers]}::integer[])`)
-    .execute();
-  return new Map(rows.map(({ number, name }) => [number, name]));
+  wanted: readonly (readonly [Kind, readonly number[]])[],
+): Promise<Map<Kind, Map<number, string>>> {
+  const pairs = wanted.flatMap(([kind, numbers]) => numbers.map((number) => ({ kind, number })));
+  const found = new Map<Kind, Map<number, string>>(wanted.map(([kind]) => [kind, new Map()]));
+  const { rows } = await sql<{ kind: Kind; number: number; name: string }>`/* kept as read_event_names */
+    select n.kind, n.number, n.name
+    from unnest(${int2Array(pairs.map(({ kind }) => kind))}::smallint[],
+      ${int4Array(pairs.map(({ number }) => number))}::integer[]) as wanted (kind, number)
+    join event_names n on n.tenant_id = ${tenantId}::uuid and n.kind = wanted.kind and n.number = wanted.number`.execute(
+    trx,
+  );
+  for (const { kind, number, name } of rows) found.get(kind)?.set(number, name);
+  return found;
 }

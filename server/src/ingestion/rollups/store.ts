@@ -2,6 +2,7 @@
 import { sql } from "kysely";
 import { bufferArray, int2Array, jsonArray, timestampArray } from "../../db/binary-array.ts";
 import type { TenantTransaction } from "../../db/tenant.ts";
+import type { RollupRow } from "./cover.ts";
 import { decodeEntries, EntryTable } from "./entries.ts";
 import { bucketOf, buildDueAt, levelMs } from "./levels.ts";
 import { addSummary, decodeSummary, emptySummary, encodeSummary, type Summary } from "./summary.ts";
@@ -16,17 +17,6 @@ export interface Rollup {
 export const isByUser = (level: number): boolean => level > 0;
 
 export const emptyRollup = (): Rollup => ({ entries: new EntryTable(), summary: emptySummary() });
-
-/** A range of time in milliseconds, the end not included. */
-export type Range = readonly [fromMs: number, untilMs: number];
-
-/** A row of a period. */
-export interface RollupRow {
-  readonly level: number;
-  readonly bucketMs: number;
-  readonly version: string;
-  readonly summary: Summary;
-}
 
 /** Adds what stands in the table to minutes, by their start. */
 export async function addStoredMinutes(
@@ -122,69 +112,6 @@ export async function writeRows(
       set version = excluded.version, summary = excluded.summary, entries = excluded.entries`.execute(trx);
 }
 
-/**
- * The rows that together make up some ranges, the longest periods that are there and no longer than `maxLevel`: nothing twice,
- * nothing missing. To be run in a transaction with one snapshot, or under the lock. The ranges are in the order of time and
- * begin and end with whole minutes.
- */
-export async function coverOf(
-  trx: TenantTransaction,
-  tenantId: string,
-  ranges: readonly Range[],
-  maxLevel: number,
-): Promise<RollupRow[]> {
-  const cover: RollupRow[] = [];
-  let gaps = ranges;
-  for (let level = maxLevel; level >= 0 && gaps.length > 0; level--) {
-    const length = levelMs[level] as number;
-    const whole = gaps.flatMap(([from, until]): Range[] => {
-      const [first, end] = [Math.ceil(from / length) * length, bucketOf(level, until)];
-      return first < end ? [[first, end]] : [];
-    });
-    if (whole.length === 0) continue;
-    const found = await readRows(trx, tenantId, level, whole);
-    cover.push(...found);
-    gaps = withoutRows(gaps, found, length);
-  }
-  return cover;
-}
-
-async function readRows(
-  trx: TenantTransaction,
-  tenantId: string,
-  level: number,
-  ranges: readonly Range[],
-): Promise<RollupRow[]> {
-  const { rows } = await sql<{ bucket: Date; version: string; summary: unknown }>`
-    select bucket, version::text, summary
-    from unnest(${timesOf(ranges.map(([from]) => from))}::timestamptz[],
-      ${timesOf(ranges.map(([, until]) => until))}::timestamptz[]) as wanted (first, until)
-    join event_rollups r on r.tenant_id = ${tenantId} and r.level = ${level} and r.bucket >= first and r.bucket < until
-    order by bucket`.execute(trx);
-  return rows.map(({ bucket, version, summary }) => ({
-    level,
-    bucketMs: bucket.getTime(),
-    version,
-    summary: decodeSummary(summary),
-  }));
-}
-
-/** Both in the order of time. */
-function withoutRows(gaps: readonly Range[], rows: readonly RollupRow[], length: number): Range[] {
-  const left: Range[] = [];
-  let index = 0;
-  for (const [from, until] of gaps) {
-    let at = from;
-    for (; index < rows.length && (rows[index] as RollupRow).bucketMs < until; index++) {
-      const { bucketMs } = rows[index] as RollupRow;
-      if (bucketMs > at) left.push([at, bucketMs]);
-      at = bucketMs + length;
-    }
-    if (at < until) left.push([at, until]);
-  }
-  return left;
-}
-
 /** The entries of rows, in their order, as bytes. */
 export async function readEntries(
   trx: TenantTransaction,
@@ -192,14 +119,16 @@ export async function readEntries(
   rows: readonly RollupRow[],
 ): Promise<Buffer[]> {
   if (rows.length === 0) return [];
-  const found = await sql<{ entries: Buffer }>`
+  const found = await sql<{ entries: Buffer }>`/* kept as read_rollup_entries */
     select entries
     from unnest(${int2Array(rows.map(({ level }) => level))}::smallint[],
       ${timesOf(rows.map(({ bucketMs }) => bucketMs))}::timestamptz[]) with ordinality as wanted (level, bucket, i)
-    join event_rollups r on r.tenant_id = ${tenantId} and r.level = wanted.level and r.bucket = wanted.bucket
+    join event_rollups r on r.tenant_id = ${tenantId}::uuid and r.level = wanted.level and r.bucket = wanted.bucket
     order by i`.execute(trx);
   if (found.rows.length !== rows.length) throw new Error("a rollup has vanished within a snapshot");
   return found.rows.map(({ entries }) => entries);
 }
 
-const timesOf = (times: Iterable<number>): Buffer => timestampArray([...times].map((ms) => new Date(ms)));
+/** As a parameter. */
+export const timesOf = (times: Iterable<number>): Buffer =>
+  timestampArray([...times].map((ms) => new Date(ms)));
