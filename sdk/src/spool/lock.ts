@@ -1,5 +1,14 @@
 import { randomUUID } from "node:crypto";
-import { linkSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  linkSync,
+  lstatSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { uptime } from "node:os";
 import { join } from "node:path";
 
@@ -40,13 +49,16 @@ const namePattern = /^lock\.(\d+)$/;
  */
 export function takeLock(directory: string): () => void {
   const draft = join(directory, `lock-${randomUUID()}.tmp`);
-  writeFileSync(draft, JSON.stringify(ownerOf(process.pid)));
+  const owner = JSON.stringify(ownerOf(process.pid));
+  const create = writeDraft(draft, owner)
+    ? (path: string) => linkSync(draft, path)
+    : (path: string) => symlinkSync(owner, path);
   try {
     for (;;) {
       const newest = refuseIfHeld(directory);
       const mine = `lock.${newest + 1}`;
       try {
-        linkSync(draft, join(directory, mine));
+        create(join(directory, mine));
       } catch (error) {
         if ((error as NodeJS.ErrnoException).code === "EEXIST") continue;
         throw error;
@@ -68,6 +80,17 @@ export function takeLock(directory: string): () => void {
   }
 }
 
+/** False on a full disk, which has no room for content, but has for a link, whose target can tell the same. */
+function writeDraft(path: string, owner: string): boolean {
+  try {
+    writeFileSync(path, owner);
+    return true;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOSPC") return false;
+    throw error;
+  }
+}
+
 /** The newest lock's number, 0 where there is none. Throws where one is held by a process that runs. */
 function refuseIfHeld(directory: string, except?: string): number {
   let newest = 0;
@@ -85,7 +108,8 @@ function lockNames(directory: string): string[] {
 
 function readOwner(path: string): Owner | undefined {
   try {
-    return JSON.parse(readFileSync(path, "utf8")) as Owner;
+    const text = lstatSync(path).isSymbolicLink() ? readlinkSync(path) : readFileSync(path, "utf8");
+    return JSON.parse(text) as Owner;
   } catch {
     // Gone meanwhile, or lost its content with the power: in both cases nobody holds it.
     return undefined;
