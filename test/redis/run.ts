@@ -10,6 +10,7 @@ const { status } = spawnSync(
     "--test",
     "--test-timeout=180000",
     "--test-global-setup=test/helpers/global-setup.ts",
+    "test/analytics-answers.test.ts",
     "test/bus.test.ts",
     "test/rate-limits.test.ts",
   ],

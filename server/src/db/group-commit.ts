@@ -69,6 +69,8 @@ const patienceMs = 2_000;
 const retryMs = { least: 100, most: 10_000, unknown: 1_000 };
 /** How much less each flush counts in the rate than the one after it. */
 const fading = 0.9;
+/** In this time what was refused fades to a third: about as long as callers stay away. */
+const refusalFadesMs = 1_000;
 
 export class GroupCommit<Row, Result> {
   readonly #options: GroupCommitOptions<Row, Result>;
@@ -80,8 +82,12 @@ export class GroupCommit<Row, Result> {
   #flushes = 0;
   /** Rows that were lately written and the milliseconds that it took, the older the less. */
   #written = 0;
+  #writtenCalls = 0;
   #writingMs = 0;
   #lastFlushAt = 0;
+  /** Rows that were lately refused, the older the less. */
+  #refused = 0;
+  #lastRefusalAt = 0;
 
   constructor(options: GroupCommitOptions<Row, Result>) {
     this.#options = options;
@@ -92,7 +98,7 @@ export class GroupCommit<Row, Result> {
     const { weigh } = this.#options;
     const { priority = maxPriority, bytes = 0 } = urgency;
     const weight = weigh ? rows.reduce((sum, row) => sum + weigh(row), 0) : rows.length;
-    if (weight > this.room(priority) || !this.#hasBytes(bytes, priority)) throw this.overloaded();
+    if (weight > this.room(priority) || !this.#hasBytes(bytes, priority)) throw this.overloaded(weight);
     return new Promise((resolve, reject) => {
       const since = performance.now();
       this.#lanes[priority]?.add({ tenantId, rows, weight, bytes, since, results: [], resolve, reject });
@@ -110,13 +116,19 @@ export class GroupCommit<Row, Result> {
   }
 
   /**
-   * After how long there may be room again, milliseconds: some time before all that waits now will have been written, so that
-   * there is always something to write, and not the same for all, so that they do not come back at once.
+   * After how long there may be room again, milliseconds: some time before all that waits now, and all that was refused and
+   * will come back, will have been written, so that there is always something to write, and not the same for all, so that
+   * they do not come back at once. Who comes back in vain costs the others.
    */
   retryAfterMs(): number {
-    const waitMs = this.#written > 0 ? (this.#queuedRows * this.#writingMs) / this.#written : retryMs.unknown;
+    const ahead = this.#queuedRows + this.#refusedRows();
+    const waitMs = this.#written > 0 ? (ahead * this.#writingMs) / this.#written : retryMs.unknown;
     const part = 0.25 + 0.75 * Math.random();
     return Math.round(Math.min(retryMs.most, Math.max(retryMs.least, waitMs * part)));
+  }
+
+  #refusedRows(): number {
+    return this.#refused * Math.exp((this.#lastRefusalAt - performance.now()) / refusalFadesMs);
   }
 
   #hasBytes(bytes: number, priority: number): boolean {
@@ -124,8 +136,10 @@ export class GroupCommit<Row, Result> {
     return this.#queuedBytes === 0 || this.#queuedBytes + bytes <= maxQueuedBytes * shareOf(priority);
   }
 
-  /** The refusal of who finds no room. */
-  overloaded(): ConnectError {
+  /** The refusal of who finds no room for so many rows; not given: for a call of usual size. */
+  overloaded(rows = this.#writtenCalls > 0 ? this.#written / this.#writtenCalls : 1): ConnectError {
+    this.#refused = this.#refusedRows() + rows;
+    this.#lastRefusalAt = performance.now();
     return failure(
       ErrorReason.OVERLOADED,
       "the server has more to write than it can hold; send again later",
@@ -192,6 +206,7 @@ export class GroupCommit<Row, Result> {
     this.#lastFlushAt = now;
     const rows = submissions.reduce((sum, { weight }) => sum + weight, 0);
     this.#written = fading * this.#written + rows;
+    this.#writtenCalls = fading * this.#writtenCalls + submissions.length;
     this.#writingMs = fading * this.#writingMs + elapsed;
   }
 }
