@@ -258,7 +258,7 @@ describe("ingestion", () => {
         assert.ok(rows.every(({ n }) => n === 1));
       },
     );
-    await fc.assert(property, { numRuns: 40, endOnFailure: true });
+    await fc.assert(property, { numRuns: 20, endOnFailure: true });
   });
 });
 

@@ -5,7 +5,9 @@ import os from "node:os";
 import path from "node:path";
 import { describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
+import { toJson } from "@bufbuild/protobuf";
 import { sql } from "kysely";
+import { Migrator } from "kysely/migration";
 import { Client } from "pg";
 import { connectionFromUrl } from "../server/src/db/connection.ts";
 import { dumpSchema } from "../server/src/db/dump.ts";
@@ -16,8 +18,13 @@ import { openDatabase } from "../server/src/db/open.ts";
 import { ensurePartitions } from "../server/src/db/partitions.ts";
 import { assertConfined, createOwnerPool, createPool } from "../server/src/db/pool.ts";
 import { findUnprotectedTables } from "../server/src/db/protection.ts";
+import { schemaName } from "../server/src/db/roles.ts";
 import { classifyDatabaseError } from "../server/src/db/sqlstate.ts";
 import { withTenant } from "../server/src/db/tenant.ts";
+import { type Event, EventSchema } from "../server/src/gen/pulsewire/ingestion/v1/event_pb.js";
+import { createEventIds } from "../server/src/ingestion/ids.ts";
+import { getEvent } from "../server/src/ingestion/store.ts";
+import { rowToEvent } from "../server/src/ingestion/stored-event.ts";
 import { createTestDatabase, testLogger as logger, type TestDatabase } from "./helpers/database.ts";
 
 const executed = async ({ superuser }: TestDatabase): Promise<string[]> =>
@@ -30,6 +37,31 @@ const partitionsOf = async ({ superuser }: TestDatabase, parent: string): Promis
       [parent],
     )
   ).rows.map((row) => row.name);
+
+/** Brings an empty database to where an older release left it. */
+async function migrateTo(database: TestDatabase, name: string): Promise<void> {
+  const { db, close } = createOwnerPool(database.connection("owner"), { logger });
+  try {
+    const { error } = await new Migrator({
+      db,
+      provider: { getMigrations: async () => ({ ...migrations }) },
+      migrationTableSchema: schemaName,
+      migrationTableName: "schema_migrations",
+      migrationLockTableName: "schema_migrations_lock",
+    }).migrateTo(name);
+    if (error) throw error;
+  } finally {
+    await close();
+  }
+}
+
+const oldBody = {
+  title: "Order",
+  source: { service: "shop" },
+  context: { region: "eu" },
+  metrics: { total: 1.5 },
+  payload: { items: [1, "two"] },
+};
 
 describe("migrations", () => {
   test("several servers starting at once on a fresh database migrate it once", async () => {
@@ -55,6 +87,53 @@ describe("migrations", () => {
       "after a new migration run: node scripts/schema.ts",
     );
     assert.deepEqual(await findUnprotectedTables(database.owner.db), []);
+  });
+
+  test("events that were JSON become bytes, with the same fields, and are known under their ids", async () => {
+    await using database = await createTestDatabase({ empty: true });
+    await migrateTo(database, "0014_jobs");
+    const tenantId = randomUUID();
+    const newId = createEventIds();
+    // More than are converted at once.
+    const rows = Array.from({ length: 1_100 }, (_, index) => ({ id: newId(), eventId: `old ${index}` }));
+    await database.superuser.query(
+      `insert into events (tenant_id, id, event_id, event_type, user_id, session_id, severity, priority, occurred_at, body)
+       select $1, id, event_id, 'order', 'ada', null, 3, 4, '2026-01-02T03:04:05.678Z', $4
+       from unnest($2::uuid[], $3::text[]) as t (id, event_id)`,
+      [tenantId, rows.map(({ id }) => id), rows.map(({ eventId }) => eventId), oldBody],
+    );
+    await migrate(database.connection("owner"), { logger });
+    const { app } = database;
+    for (const { id, eventId } of [rows[0], rows.at(-1)] as typeof rows) {
+      const stored = await withTenant(app.db, tenantId, (trx) => getEvent(trx, tenantId, eventId));
+      assert.ok(stored, `${eventId} is not found under its id`);
+      assert.equal(stored.id, id);
+      assert.deepEqual(toJson(EventSchema, rowToEvent(stored).event as Event), {
+        eventId,
+        eventType: "order",
+        title: "Order",
+        severity: "SEVERITY_WARNING",
+        source: { service: "shop" },
+        context: { region: "eu" },
+        metrics: { total: 1.5 },
+        payload: { items: [1, "two"] },
+        userId: "ada",
+        timestamp: "2026-01-02T03:04:05.678Z",
+        priority: 4,
+      });
+    }
+    const { rows: counted } = await database.superuser.query(
+      "select (select count(*)::int from events) as events, (select count(*)::int from event_keys where digest is null) as keys",
+    );
+    assert.deepEqual(counted, [{ events: rows.length, keys: rows.length }]);
+    const { rows: batches } = await database.superuser.query(
+      "select sum(events)::int as events, (select count(*)::int from events where source_service = 'shop' and metrics ->> 'total' = '1.5') as filled from event_batches",
+    );
+    assert.deepEqual(
+      batches,
+      [{ events: rows.length, filled: rows.length }],
+      "and are handed to the workers",
+    );
   });
 
   test("a table without row security is found", async () => {

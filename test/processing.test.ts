@@ -172,7 +172,7 @@ describe("processing without a worker of its own", () => {
         assert.equal(stats.pending, 0n);
       },
     );
-    await fc.assert(property, { numRuns: 25, endOnFailure: true });
+    await fc.assert(property, { numRuns: 10, endOnFailure: true });
   });
 
   test("a user's events go for good, once, with their part in rollups, names and dead letters", async () => {
