@@ -7,22 +7,19 @@
  * come in any order, so their entries are sorted in place; whatever else is not canonical is left to the full check,
  * which encodes the event anew. So equal events have equal bytes, and one hash tells a duplicate from a conflict.
  */
-import { isUtf8 } from "node:buffer";
 import { EventSchema, EventSourceSchema } from "../gen/pulsewire/ingestion/v1/event_pb.js";
 import { type EventRow, slot } from "./event-row.ts";
-import { MapEntries } from "./map-entries.ts";
 import {
   assertNoRules,
   assertSince1970,
-  byteClass,
   largestEnum,
   largestInt,
   numbersRule,
-  plainText,
   type TextRule,
   textRule,
   textRules,
 } from "./scan-rules.ts";
+import { WireScanner } from "./wire-scan.ts";
 
 const { field } = EventSchema;
 const eventIdRule = textRule(field.eventId);
@@ -56,23 +53,17 @@ const tag = {
   priority: 0x70,
 } as const;
 
-/** Deeper JSON is left to the full check. */
-const maxDepth = 32;
 const year10000Seconds = 253_402_300_800;
 /** Of `context.user_id`, as of `user_id`. */
 const maxUserIdUnits = 200;
 const userIdKey = Buffer.from("user_id");
 
 /** Scans one message after another; not to be entered twice. */
-export class EventScanner {
+export class EventScanner extends WireScanner {
   readonly #maxEventBytes: number;
-  #bytes: Uint8Array = plainText.classes;
-  #at = 0;
-  /** Whether the rules have been checked before, so that only the form matters. */
-  #checked = false;
-  readonly #entries = new MapEntries();
 
   constructor(maxEventBytes: number) {
+    super();
     this.#maxEventBytes = maxEventBytes;
   }
 
@@ -81,27 +72,27 @@ export class EventScanner {
    * decided; the row is to be thrown away.
    */
   scan(bytes: Uint8Array, start: number, end: number, row: EventRow): boolean {
-    this.#checked = false;
+    this.checked = false;
     return end - start <= this.#maxEventBytes && this.#event(bytes, start, end, row);
   }
 
   /** The same for an event that has been checked against the rules and was encoded here. */
   scanChecked(bytes: Uint8Array, row: EventRow): boolean {
-    this.#checked = true;
+    this.checked = true;
     return this.#event(bytes, 0, bytes.length, row);
   }
 
   #event(bytes: Uint8Array, start: number, end: number, row: EventRow): boolean {
-    this.#bytes = bytes;
-    this.#at = start;
-    this.#entries.clear();
+    this.bytes = bytes;
+    this.at = start;
+    this.entries.clear();
     row.bytes = bytes;
     row.setRange(slot.event, start, end);
     let last = 0;
     let contextStart = 0;
     let contextEnd = 0;
-    while (this.#at < end) {
-      const next = bytes[this.#at++] as number;
+    while (this.at < end) {
+      const next = bytes[this.at++] as number;
       if (next <= last) return false;
       last = next;
       switch (next) {
@@ -124,10 +115,10 @@ export class EventScanner {
           if (!this.#source(end, row)) return false;
           break;
         case tag.context: {
-          const length = this.#length(end);
-          contextStart = this.#at;
+          const length = this.length(end);
+          contextStart = this.at;
           contextEnd = contextStart + length;
-          if (length < 0 || !this.#struct(contextEnd, 0)) return false;
+          if (length < 0 || !this.struct(contextEnd, 0)) return false;
           break;
         }
         case tag.metrics:
@@ -135,8 +126,8 @@ export class EventScanner {
           break;
         case tag.metadata:
         case tag.payload: {
-          const length = this.#length(end);
-          if (length < 0 || !this.#struct(this.#at + length, 0)) return false;
+          const length = this.length(end);
+          if (length < 0 || !this.struct(this.at + length, 0)) return false;
           break;
         }
         case tag.userId:
@@ -160,64 +151,29 @@ export class EventScanner {
     return true;
   }
 
-  /** Reads a length; -1: not certain, or past the end. */
-  #length(end: number): number {
-    const bytes = this.#bytes;
-    let at = this.#at;
-    if (at >= end) return -1;
-    let byte = bytes[at++] as number;
-    let length = byte & 0x7f;
-    for (let shift = 7; byte >= 0x80; shift += 7) {
-      if (at >= end || shift > 21) return -1;
-      byte = bytes[at++] as number;
-      if (byte === 0) return -1;
-      length |= (byte & 0x7f) << shift;
-    }
-    this.#at = at;
-    return at + length <= end ? length : -1;
-  }
-
   /** Reads a text that is not empty and, where a row is given, notes its place. */
   #text(rule: TextRule, end: number, row?: EventRow, place = 0): boolean {
-    const length = this.#length(end);
-    if (length <= 0 || !this.#textOf(rule, length)) return false;
-    row?.setRange(place, this.#at - length, this.#at);
+    const length = this.length(end);
+    if (length <= 0 || !this.textOf(rule, length)) return false;
+    row?.setRange(place, this.at - length, this.at);
     return true;
-  }
-
-  #textOf(rule: TextRule, length: number): boolean {
-    const start = this.#at;
-    const stop = start + length;
-    this.#at = stop;
-    if (this.#checked) return true;
-    if (length > rule.maxBytes) return false;
-    const bytes = this.#bytes;
-    const { classes } = rule;
-    let beyondAscii = false;
-    for (let at = start; at < stop; at++) {
-      const found = classes[bytes[at] as number];
-      if (found === byteClass.plain) continue;
-      if (found === byteClass.undecided) return false;
-      beyondAscii = true;
-    }
-    return !beyondAscii || isUtf8(bytes.subarray(start, stop));
   }
 
   /** Reads a whole number from 1 to `largest`, which is below 128. */
   #small(largest: number, end: number, row: EventRow, place: number): boolean {
-    if (this.#at >= end) return false;
-    const value = this.#bytes[this.#at++] as number;
+    if (this.at >= end) return false;
+    const value = this.bytes[this.at++] as number;
     row.numbers[row.base + place] = value;
     return value > 0 && value <= largest;
   }
 
   #source(end: number, row: EventRow): boolean {
-    const length = this.#length(end);
+    const length = this.length(end);
     if (length < 0) return false;
-    const stop = this.#at + length;
+    const stop = this.at + length;
     let last = 0;
-    while (this.#at < stop) {
-      const next = this.#bytes[this.#at++] as number;
+    while (this.at < stop) {
+      const next = this.bytes[this.at++] as number;
       const rule = (next & 7) === 2 ? sourceRules.get(next >> 3) : undefined;
       if (
         next <= last ||
@@ -232,171 +188,75 @@ export class EventScanner {
   }
 
   #timestamp(end: number, row: EventRow): boolean {
-    const length = this.#length(end);
+    const length = this.length(end);
     if (length < 0) return false;
-    const bytes = this.#bytes;
-    const stop = this.#at + length;
+    const bytes = this.bytes;
+    const stop = this.at + length;
     let seconds = 0;
     let nanos = 0;
-    if (this.#at < stop && bytes[this.#at] === 0x08) {
-      this.#at++;
-      seconds = this.#positive(stop);
+    if (this.at < stop && bytes[this.at] === 0x08) {
+      this.at++;
+      seconds = this.positive(stop);
       if (seconds <= 0 || seconds >= year10000Seconds) return false;
     }
-    if (this.#at < stop && bytes[this.#at] === 0x10) {
-      this.#at++;
-      nanos = this.#positive(stop);
+    if (this.at < stop && bytes[this.at] === 0x10) {
+      this.at++;
+      nanos = this.positive(stop);
       if (nanos <= 0 || nanos >= 1e9) return false;
     }
-    if (this.#at !== stop) return false;
+    if (this.at !== stop) return false;
     row.timestampMs = seconds * 1_000 + Math.round(nanos / 1e6);
     return true;
   }
 
-  /** Reads a positive number of up to 42 bits; -1: not certain. */
-  #positive(end: number): number {
-    let value = 0;
-    let factor = 1;
-    for (let count = 0; count < 6 && this.#at < end; count++) {
-      const byte = this.#bytes[this.#at++] as number;
-      value += (byte & 0x7f) * factor;
-      if (byte < 0x80) return byte === 0 ? -1 : value;
-      factor *= 128;
-    }
-    return -1;
-  }
-
   /** Reads the entries of `metrics`, which follow each other, from behind the first tag. */
   #metrics(end: number, row: EventRow): boolean {
-    const bytes = this.#bytes;
-    const start = this.#at - 1;
-    const base = this.#entries.top;
+    const bytes = this.bytes;
+    const start = this.at - 1;
+    const base = this.entries.top;
     let pairs = 0;
     do {
-      if (pairs > 0) this.#at++;
-      if (++pairs > metricsRule.maxPairs && !this.#checked) return false;
-      const entry = this.#at - 1;
-      const length = this.#length(end);
+      if (pairs > 0) this.at++;
+      if (++pairs > metricsRule.maxPairs && !this.checked) return false;
+      const entry = this.at - 1;
+      const length = this.length(end);
       if (length < 0) return false;
-      const stop = this.#at + length;
-      if (!this.#key(metricsRule.name, stop, entry)) return false;
-      if (this.#at + 9 !== stop || bytes[this.#at++] !== 0x11 || !this.#finite()) return false;
-      this.#at = stop;
-    } while (this.#at < end && bytes[this.#at] === tag.metrics);
-    row.setRange(slot.metrics, start, this.#at);
-    return this.#entries.sort(bytes, base);
-  }
-
-  /** Reads the key of a map entry, which is its first field, and notes the entry; its end is its message's. */
-  #key(rule: TextRule, stop: number, entry: number): boolean {
-    const bytes = this.#bytes;
-    if (this.#at >= stop || bytes[this.#at++] !== 0x0a) return false;
-    const length = this.#length(stop);
-    // Only a Struct may have an empty key.
-    if (length < (rule === plainText ? 0 : 1) || !this.#textOf(rule, length)) return false;
-    const end = this.#at;
-    this.#entries.push(entry, stop, end - length, end);
-    return true;
+      const stop = this.at + length;
+      if (!this.key(metricsRule.name, stop, entry)) return false;
+      if (this.at + 9 !== stop || bytes[this.at++] !== 0x11 || !this.finite()) return false;
+      this.at = stop;
+    } while (this.at < end && bytes[this.at] === tag.metrics);
+    row.setRange(slot.metrics, start, this.at);
+    return this.entries.sort(bytes, base);
   }
 
   #equals(start: number, other: Uint8Array): boolean {
     for (let index = 0; index < other.length; index++) {
-      if (this.#bytes[start + index] !== other[index]) return false;
-    }
-    return true;
-  }
-
-  #finite(): boolean {
-    return (
-      ((this.#bytes[this.#at + 7] as number) & 0x7f) !== 0x7f || (this.#bytes[this.#at + 6] as number) < 0xf0
-    );
-  }
-
-  /** Reads a google.protobuf.Struct up to `end`. */
-  #struct(end: number, depth: number): boolean {
-    const bytes = this.#bytes;
-    const base = this.#entries.top;
-    while (this.#at < end) {
-      const entry = this.#at;
-      if (bytes[this.#at++] !== 0x0a) return false;
-      const length = this.#length(end);
-      if (length < 0) return false;
-      const stop = this.#at + length;
-      if (!this.#key(plainText, stop, entry)) return false;
-      if (this.#at >= stop || bytes[this.#at++] !== 0x12) return false;
-      const valueLength = this.#length(stop);
-      if (valueLength < 0 || this.#at + valueLength !== stop || !this.#value(stop, depth)) return false;
-    }
-    return this.#entries.sort(bytes, base);
-  }
-
-  /** Reads a google.protobuf.Value that ends at `end`. */
-  #value(end: number, depth: number): boolean {
-    const bytes = this.#bytes;
-    const kind = this.#at < end ? bytes[this.#at++] : -1;
-    switch (kind) {
-      case 0x08: // null
-        return this.#at < end && bytes[this.#at++] === 0 && this.#at === end;
-      case 0x11: // number
-        if (this.#at + 8 !== end || !this.#finite()) return false;
-        this.#at = end;
-        return true;
-      case 0x1a: {
-        const length = this.#length(end);
-        return length >= 0 && this.#at + length === end && this.#textOf(plainText, length);
-      }
-      case 0x20: // bool
-        return this.#at < end && (bytes[this.#at++] as number) <= 1 && this.#at === end;
-      case 0x2a: {
-        const length = this.#length(end);
-        return (
-          length >= 0 && this.#at + length === end && this.#mayDescend(depth) && this.#struct(end, depth + 1)
-        );
-      }
-      case 0x32: {
-        const length = this.#length(end);
-        return (
-          length >= 0 && this.#at + length === end && this.#mayDescend(depth) && this.#list(end, depth + 1)
-        );
-      }
-      default:
-        return false;
-    }
-  }
-
-  #mayDescend(depth: number): boolean {
-    return depth < maxDepth || this.#checked;
-  }
-
-  #list(end: number, depth: number): boolean {
-    while (this.#at < end) {
-      if (this.#bytes[this.#at++] !== 0x0a) return false;
-      const length = this.#length(end);
-      if (length < 0 || !this.#value(this.#at + length, depth)) return false;
+      if (this.bytes[start + index] !== other[index]) return false;
     }
     return true;
   }
 
   /** `context.user_id`, where it is a text, up to the length of a user id. The struct has been read before. */
   #userOfContext(start: number, end: number, row: EventRow): void {
-    const bytes = this.#bytes;
-    this.#at = start;
-    while (this.#at < end) {
-      this.#at++;
-      const length = this.#length(end);
-      const stop = this.#at + length;
-      this.#at++;
-      const keyLength = this.#length(stop);
-      if (keyLength === userIdKey.length && this.#equals(this.#at, userIdKey)) {
-        this.#at += keyLength + 1;
-        this.#length(stop);
-        if (bytes[this.#at++] !== 0x1a) return;
-        const textLength = this.#length(stop);
+    const bytes = this.bytes;
+    this.at = start;
+    while (this.at < end) {
+      this.at++;
+      const length = this.length(end);
+      const stop = this.at + length;
+      this.at++;
+      const keyLength = this.length(stop);
+      if (keyLength === userIdKey.length && this.#equals(this.at, userIdKey)) {
+        this.at += keyLength + 1;
+        this.length(stop);
+        if (bytes[this.at++] !== 0x1a) return;
+        const textLength = this.length(stop);
         if (textLength > 0)
-          row.setRange(slot.userId, this.#at, endOfUnits(bytes, this.#at, stop, maxUserIdUnits));
+          row.setRange(slot.userId, this.at, endOfUnits(bytes, this.at, stop, maxUserIdUnits));
         return;
       }
-      this.#at = stop;
+      this.at = stop;
     }
   }
 }
