@@ -27,6 +27,8 @@ const files = { input: "/pulsewire/input.json", result: "/pulsewire/result" };
 /** Files of one container's log that the engine keeps in turn, and processes that a container may have. */
 const logFiles = 8;
 const maxProcesses = 1_024;
+/** What Podman says, with a 500, where Docker says 409. */
+const nameInUse = /name "[^"]*" is already in use/;
 /** Pause before the log of a container that runs and says nothing is opened again. */
 const againMs = 200;
 
@@ -144,7 +146,7 @@ export function createDockerEngine(
           return await inspect(container.id);
         } catch (error) {
           const { statusCode, message } = error as { statusCode?: number; message: string };
-          if (statusCode === 409) {
+          if (statusCode === 409 || (statusCode === 500 && nameInUse.test(message))) {
             const found = await inspect(name);
             // The server may have ended between making it and giving it its input.
             if (found.state === "created" && run) await putInput(docker.getContainer(found.id), run);
@@ -245,18 +247,19 @@ export function createDockerEngine(
       const container = docker.getContainer(unit.id);
       let from: JsonValue | undefined = position;
       try {
-        for (;;) {
+        for (let follow = true; ; ) {
           let some = false;
-          for await (const batch of readLog(container, from, signal)) {
+          for await (const batch of readLog(container, from, signal, follow)) {
             some = true;
             from = batch.position;
             yield batch;
           }
           signal.throwIfAborted();
           if (some) continue;
-          // Whoever follows a container that ends may miss its last lines: it is over when there is nothing more.
-          if ((await inspect(unit.id)).state === "ended") return;
-          await sleep(againMs, undefined, { signal });
+          if (!follow) return;
+          // Whoever follows a container that ends may miss its last lines; what is read without following is all there is.
+          if ((await inspect(unit.id)).state === "ended") follow = false;
+          else await sleep(againMs, undefined, { signal });
         }
       } catch (error) {
         // Removed by somebody else: what was not read is gone.

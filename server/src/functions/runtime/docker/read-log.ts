@@ -1,4 +1,5 @@
 /** Reads a container's log through the Engine API: frames of an eight-byte header and one part of a line each. */
+import { Readable } from "node:stream";
 import type { JsonValue } from "@bufbuild/protobuf";
 import type Dockerode from "dockerode";
 import type { LogBatch } from "../runtime.ts";
@@ -6,25 +7,28 @@ import { nanosOf, sinceOf, TimedLines, type TimedPosition } from "../timed-lines
 
 const headerBytes = 8;
 
-/** What stands behind a position, until the container ends or the connection is lost. */
+/** What stands behind a position; with `follow` also what comes until the container ends or the connection is lost. */
 export async function* readLog(
   container: Dockerode.Container,
   position: JsonValue | undefined,
   signal: AbortSignal,
+  follow: boolean,
 ): AsyncGenerator<LogBatch> {
   const lines = new TimedLines(position);
   const since = sinceOf(position as TimedPosition | undefined);
-  const stream = (await container.logs({
-    follow: true,
+  const options = {
     stdout: true,
     stderr: true,
     timestamps: true,
     ...(since && { since: since as never }),
     abortSignal: signal,
-  })) as unknown as AsyncIterable<Buffer> & { destroy(): void };
+  };
+  const stream = follow
+    ? ((await container.logs({ ...options, follow: true })) as unknown as Readable)
+    : Readable.from([await container.logs({ ...options, follow: false })]);
   let rest: Buffer = Buffer.alloc(0);
   try {
-    for await (const chunk of stream) {
+    for await (const chunk of stream as AsyncIterable<Buffer>) {
       rest = takeFrames(rest.length > 0 ? Buffer.concat([rest, chunk]) : chunk, lines);
       const batch = lines.flush();
       if (batch) yield batch;
