@@ -1,4 +1,5 @@
 import { once } from "node:events";
+import { copyFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import path from "node:path";
@@ -21,6 +22,23 @@ export async function bundlePage(): Promise<string> {
     logLevel: "warning",
   });
   return outputFiles[0]?.text ?? "";
+}
+
+/** The script of a page that lies in a project with packages of its own; what these need is found in the repository. */
+export async function bundleIn(project: string, page: string): Promise<{ script: string; inputs: string[] }> {
+  const entry = path.join(project, path.basename(page));
+  await copyFile(page, entry);
+  const { outputFiles, metafile } = await build({
+    entryPoints: [entry],
+    bundle: true,
+    format: "esm",
+    platform: "browser",
+    nodePaths: [path.join(import.meta.dirname, "../../node_modules")],
+    write: false,
+    metafile: true,
+    logLevel: "warning",
+  });
+  return { script: outputFiles[0]?.text ?? "", inputs: Object.keys(metafile.inputs) };
 }
 
 export async function startSite(script: string): Promise<Site> {
