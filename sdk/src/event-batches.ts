@@ -13,23 +13,23 @@ import { accepted, duplicate, fromItemOutcome, type SendOutcome } from "./outcom
 /** Of a {@link PulsewireClient}: the client of {@link EventBatchService}. */
 export const eventBatches = Symbol("eventBatches");
 
-const ingestEvents = { ...IngestionService.method.ingestEvents, output: EmptySchema };
-
 /**
  * IngestEvents as a gateway calls it: the answer is left as it came, in unknown fields, for nearly all of its outcomes
  * say the same, and what they would be decoded to is more than all else that a batch costs.
  */
-export const EventBatchService = {
-  ...IngestionService,
-  methods: [ingestEvents],
-  method: { ingestEvents },
-} as unknown as GenService<{
+export const EventBatchService = /* @__PURE__ */ makeService() as unknown as GenService<{
   ingestEvents: {
     methodKind: "unary";
     input: typeof IngestEventsRequestSchema;
     output: typeof EmptySchema;
   };
 }>;
+
+/** By a function, so that bundlers can leave it out where there is no gateway. */
+function makeService() {
+  const ingestEvents = { ...IngestionService.method.ingestEvents, output: EmptySchema };
+  return { ...IngestionService, methods: [ingestEvents], method: { ingestEvents } };
+}
 
 /** No field has this number: behind it stands the whole answer, undivided. */
 export const wholeAnswer = 0;
@@ -44,7 +44,7 @@ export function readOutcomes({ $unknown = [] }: Empty): SendOutcome[] {
   return outcomes;
 }
 
-const outcomesNumber = IngestEventsResponseSchema.field.outcomes.number;
+const outcomesNumber = /* @__PURE__ */ (() => IngestEventsResponseSchema.field.outcomes.number)();
 /** Tag of an outcome in the answer, and of the status, the first field of an ItemOutcome. */
 const outcomeTag = 0x12;
 const statusTag = 0x08;

@@ -131,7 +131,10 @@ export async function sendReports(
 }
 
 /** Its file has reports that did not arrive: it waits for them. */
-const overtaking = new PulsewireError({ code: Code.Aborted, message: "Reports before it did not arrive." });
+const overtaking = /* @__PURE__ */ new PulsewireError({
+  code: Code.Aborted,
+  message: "Reports before it did not arrive.",
+});
 
 async function sendOne(request: ReportProgressRequest, send: SendReport) {
   try {

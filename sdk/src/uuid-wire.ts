@@ -6,7 +6,7 @@ const poolBytes = 4096;
 const randomBytes = 10;
 const dash = 0x2d;
 
-const hex = Uint8Array.from({ length: 512 }, (_, index) => {
+const hex = /* @__PURE__ */ Uint8Array.from({ length: 512 }, (_, index) => {
   const byte = (index >> 1).toString(16).padStart(2, "0");
   return byte.charCodeAt(index & 1);
 });

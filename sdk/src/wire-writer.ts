@@ -111,4 +111,4 @@ export class WireWriter {
 
 /** Longest text that is written character by character, which is then the fastest way. Its length takes one byte. */
 const shortText = 100;
-const encoder = new TextEncoder();
+const encoder = /* @__PURE__ */ new TextEncoder();

@@ -214,14 +214,19 @@ describe("the tarball", () => {
 });
 
 describe("bundlers", () => {
+  const browser = { platform: "browser" } as const;
+
   /** A program bundled for browsers as an app would, all dependencies included. */
-  async function bundle(code: string) {
+  async function bundle(
+    code: string,
+    runtime: { platform: "browser" | "neutral"; conditions?: string[] } = browser,
+  ) {
     const { outputFiles, metafile } = await build({
       stdin: { contents: code, resolveDir: project.folder, loader: "js" },
       bundle: true,
       minify: true,
       format: "esm",
-      platform: "browser",
+      ...runtime,
       write: false,
       metafile: true,
       logLevel: "error",
@@ -235,14 +240,19 @@ describe("bundlers", () => {
     };
   }
 
-  test("for browsers take the build over fetch, without anything of Node", async () => {
-    const { inputs } = await bundle('export { createGateway } from "@pulsewire/sdk";');
-    assert.ok(inputs.some((input) => input.endsWith("@pulsewire/sdk/dist/web.js")));
-    assert.ok(
-      !inputs.some((input) => /connect-node|^node:|sdk\/dist\/index\.js/.test(input)),
-      inputs.join("\n"),
-    );
-  });
+  for (const condition of ["browser", "workerd", "edge-light"]) {
+    test(`for ${condition} take the build over fetch, without anything of Node`, async () => {
+      const { inputs } = await bundle('export { createGateway } from "@pulsewire/sdk";', {
+        platform: "neutral",
+        conditions: [condition, "import"],
+      });
+      assert.ok(inputs.some((input) => input.endsWith("@pulsewire/sdk/dist/web.js")));
+      assert.ok(
+        !inputs.some((input) => /connect-node|^node:|sdk\/dist\/index\.js/.test(input)),
+        inputs.join("\n"),
+      );
+    });
+  }
 
   test("leave out what is not used", async () => {
     const sizes: Record<string, number> = {};
