@@ -137,11 +137,16 @@ describe("retry", () => {
   });
 });
 
-test("every file of the contract is exported", () => {
+test("every file of the contract is exported, by its package and by all", () => {
   const src = path.join(import.meta.dirname, "../sdk/src");
-  const messages = readFileSync(path.join(src, "messages.ts"), "utf8");
-  for (const file of globSync("gen/pulsewire/**/*_pb.js", { cwd: src })) {
-    assert.ok(messages.includes(`"./${file.replaceAll(path.sep, "/")}"`), file);
+  const all = readFileSync(path.join(src, "messages.ts"), "utf8");
+  for (const file of globSync("gen/pulsewire/*/v1/*_pb.js", { cwd: src })) {
+    const name = file.split(path.sep)[2] ?? "";
+    // Of the options only the scopes are for callers.
+    const entry = name === "options" ? "auth" : name;
+    const messages = readFileSync(path.join(src, `proto/${entry}.ts`), "utf8");
+    assert.ok(messages.includes(`"../${file.replaceAll(path.sep, "/")}"`), file);
+    assert.ok(all.includes(`export * from "./proto/${entry}.ts";`), entry);
   }
 });
 
