@@ -13,6 +13,7 @@ import { progressBench } from "./progress.ts";
 import { printComparisons, printResult, writeReport } from "./report.ts";
 import { restBench } from "./rest.ts";
 import { rpcBench } from "./rpc.ts";
+import { sdkBench } from "./sdk.ts";
 import { sdkSizeBench } from "./sdk-size.ts";
 import { sustainedBench } from "./sustained.ts";
 
@@ -32,6 +33,8 @@ const figures = async ({ rounds }: { rounds: number }) =>
 const sustained = async ({ seconds }: { seconds: number }) => sustainedBench({ seconds: 4 * seconds });
 const alerts = async ({ seconds, rounds }: { seconds: number; rounds: number }) =>
   alertsBench({ seconds: Math.max(5, seconds), rounds: Math.min(3, rounds) });
+const sdk = async ({ seconds, rounds }: { seconds: number; rounds: number }) =>
+  sdkBench({ events: 20_000 * seconds, rounds });
 for (const bench of [
   rpcBench,
   restBench,
@@ -44,6 +47,7 @@ for (const bench of [
   alerts,
   noisyNeighbourBench,
   progressBench,
+  sdk,
   sdkSizeBench,
   ...(canRunDocker && !values["without-functions"] ? [functionsBench] : []),
 ]) {

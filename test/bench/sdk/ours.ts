@@ -4,10 +4,11 @@ import type { Library, LibraryOptions } from "./library.ts";
 
 export async function open(options: LibraryOptions): Promise<Library> {
   const { createGateway } = (await import(builtSdk)) as typeof Sdk;
-  const { grpcUrl: endpoint, apiKey = "evp_bench", gzip, spool, defaults, queue } = options;
+  const { grpcUrl: endpoint, apiKey = "evp_bench", gzip, spool, defaults, queue, onSignal } = options;
   const gateway = createGateway({
     endpoint,
     apiKey,
+    closeOnExit: onSignal ?? false,
     compression: gzip ? "gzip" : "none",
     ...(spool && { spool: { directory: spool } }),
     ...(!defaults && {

@@ -48,18 +48,18 @@ function start(file: string, execArgv: string[]): ChildProcess {
     stdio: ["ignore", "ignore", "pipe", "ipc"],
   });
   endWithThisProcess(child);
-  const said: string[] = [];
-  child.stderr?.on("data", (text) => said.push(String(text)));
-  child.once("exit", (code) => {
-    if (code) console.error(`${file} ended with ${code}: ${said.join("").slice(-2000)}`);
-  });
+  errors.set(child, []);
+  child.stderr?.on("data", (text) => errors.get(child)?.push(String(text)));
   return child;
 }
 
+const errors = new WeakMap<ChildProcess, string[]>();
+const said = (child: ChildProcess) => (errors.get(child) ?? []).join("").slice(-2000);
+
 async function next<T>(child: ChildProcess): Promise<T> {
   const over = new AbortController();
-  const ended = once(child, "exit", { signal: over.signal }).then(() => {
-    throw new Error("a process of the bench ended");
+  const ended = once(child, "close", { signal: over.signal }).then(() => {
+    throw new Error(`a process of the bench ended: ${said(child)}`);
   });
   ended.catch(() => {});
   try {

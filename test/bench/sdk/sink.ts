@@ -196,8 +196,7 @@ async function obey(command: SinkCommand): Promise<SinkCounts> {
       distinct = command.distinct ? new Set() : undefined;
       break;
     case "mode":
-      // Those that were left without an answer get none any more.
-      if (mode === "hang") for (const socket of sockets) socket.destroy();
+      // Those that were left without an answer stay so.
       mode = command.mode;
       break;
     case "down":

@@ -5,7 +5,10 @@ import { benchEvent } from "./event.ts";
 import { type Library, type LibraryName, type LibraryOptions, openLibrary } from "./library.ts";
 
 export interface TaskCommand {
-  readonly kind: "deliver" | "backlog" | "trickle" | "burst" | "fill";
+  /**
+   * Delivers all and measures; queues all and measures; queues 5,000 a second, or all in one loop; queues all and closes.
+   */
+  readonly kind: "deliver" | "backlog" | "trickle" | "burst" | "close";
   readonly library: LibraryName;
   readonly options: LibraryOptions;
   readonly events: number;
@@ -27,6 +30,7 @@ export interface TaskResult {
   readonly peakBytes: number;
   /** Bytes for each queued event, as the garbage collector counts them. */
   readonly eventBytes: number;
+  readonly closeMs: number;
   /** Drops that the program is told of. */
   readonly dropped: number | undefined;
 }
@@ -92,12 +96,14 @@ async function run({ kind, library: name, options, events }: TaskCommand): Promi
         await sleep(10);
       }
       break;
-    case "fill":
     case "burst":
+    case "close":
       for (let index = 0; index < events; index++) library.add(benchEvent(index));
       break;
   }
   delay.disable();
+  const closing = performance.now();
+  if (kind === "close") await library.close();
   const used = process.cpuUsage(cpu);
   const sorted = sort(blocks);
   const fifth = Math.floor(blocks.length / 5);
@@ -111,6 +117,7 @@ async function run({ kind, library: name, options, events }: TaskCommand): Promi
     stallMs: delay.max / 1e6,
     peakBytes: process.resourceUsage().maxRSS * 1024,
     eventBytes,
+    closeMs: performance.now() - closing,
     dropped: library.dropped?.(),
   };
 }
@@ -119,3 +126,5 @@ process.once("message", (command: TaskCommand) => {
   void run(command).then((result) => process.send?.(result));
 });
 process.once("disconnect", () => process.exit());
+// A program that goes on, such as a server.
+setInterval(() => {}, 60_000);
