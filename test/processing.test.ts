@@ -94,7 +94,10 @@ describe("processing without a worker of its own", () => {
       weight: 1,
       arbitrary: fc.record({ kind: fc.constant("delete" as const), user: fc.integer({ min: 1, max: 4 }) }),
     },
-    { weight: 1, arbitrary: fc.record({ kind: fc.constant("build" as const) }) },
+    {
+      weight: 1,
+      arbitrary: fc.record({ kind: fc.constant("build" as const), most: fc.constantFrom(undefined, 2) }),
+    },
   );
 
   test("rollups equal a recount after any interleaving of ingest, workers, crashes, rollbacks and deletions", async () => {
@@ -153,7 +156,7 @@ describe("processing without a worker of its own", () => {
               await superuser.query(
                 "update event_rollup_builds set due_at = now() where bucket < now() - interval '1 day'",
               );
-              running.push(buildDue(db));
+              running.push(buildDue(db, each.most));
               break;
           }
         }
@@ -173,6 +176,43 @@ describe("processing without a worker of its own", () => {
       },
     );
     await fc.assert(property, { numRuns: 10, endOnFailure: true });
+  });
+
+  test("a period with too many users and sessions is left out, and reads take the shorter ones", async () => {
+    const { superuser } = server.database;
+    const { db } = server.context;
+    using tenant = await newTenant(server, "crowded");
+    const { tenantId, ingestion } = tenant;
+    const yesterday = Math.floor(Date.now() / 86_400_000) * 86_400_000 - 86_400_000;
+    await ingestion.ingestEvents({
+      events: [0, 1, 2, 20, 40].map((minute) => ({
+        eventType: "a",
+        userId: `u${minute}`,
+        timestamp: timestampFromMs(yesterday + minute * 60_000),
+      })),
+    });
+    const processing = { db, ...(workers[0] as (typeof workers)[number]) };
+    const claim = await claimBatches(db, processing.worker, noTenant);
+    assert.ok(claim, "there is a batch to process");
+    await processClaim(processing, claim);
+    const build = async (most?: number) => {
+      await superuser.query("update event_rollup_builds set due_at = now() where tenant_id = $1", [tenantId]);
+      while ((await buildDue(db, most)) > 0);
+      const { rows } = await superuser.query(
+        "select level, count(*)::int as periods from event_rollups where tenant_id = $1 group by level order by level",
+        [tenantId],
+      );
+      await assertRecounted(ingestion, superuser, tenantId, {
+        startMs: yesterday,
+        endMs: yesterday + 86_400_000,
+      });
+      return rows.map(({ level, periods }) => [level, periods]);
+    };
+    // The quarter of an hour with three users, and all around it, are left out.
+    assert.deepEqual(await build(2), [
+      [0, 5],
+      [1, 2],
+    ]);
   });
 
   test("a user's events go for good, once, with their part in rollups, names and dead letters", async () => {

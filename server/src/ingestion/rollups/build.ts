@@ -2,12 +2,12 @@
 import { type Kysely, sql } from "kysely";
 import { int2Array, timestampArray } from "../../db/binary-array.ts";
 import type { Database } from "../../db/schema.ts";
-import { withTenant, withWorker } from "../../db/tenant.ts";
+import { type TenantTransaction, withTenant, withWorker } from "../../db/tenant.ts";
 import { coverOf } from "./cover.ts";
-import { decodeEntries } from "./entries.ts";
+import { decodeEntries, TooManyEntries } from "./entries.ts";
 import { levelMs } from "./levels.ts";
 import { lockRollups } from "./state.ts";
-import { emptyRollup, readEntries, writeRows } from "./store.ts";
+import { emptyRollup, type Rollup, readEntries, writeRows } from "./store.ts";
 import { addSummary } from "./summary.ts";
 
 /** Periods of one transaction. */
@@ -15,9 +15,10 @@ const buildsPerStep = 50;
 
 /**
  * Builds periods that are due, of one tenant, the shorter ones first; returns how many. Those of two workers wait for each
- * other at the tenant's lock, and the second finds nothing left to do.
+ * other at the tenant's lock, and the second finds nothing left to do. A period with more than `maxEntries`, by default what a
+ * row can hold, is left out: reads of it take the shorter ones.
  */
-export async function buildDue(db: Kysely<Database>): Promise<number> {
+export async function buildDue(db: Kysely<Database>, maxEntries?: number): Promise<number> {
   const { rows } = await withWorker(db, (trx) =>
     sql<{ tenant_id: string; level: number; bucket: Date }>`
       select tenant_id, level, bucket from event_rollup_builds
@@ -39,16 +40,32 @@ export async function buildDue(db: Kysely<Database>): Promise<number> {
       returning b.level, b.bucket`.execute(trx);
     for (const { level, bucket } of due.rows.toSorted((a, b) => a.level - b.level)) {
       const bucketMs = bucket.getTime();
-      const rollup = emptyRollup();
-      const range = [bucketMs, bucketMs + (levelMs[level] as number)] as const;
-      const cover = await coverOf(trx, tenantId, [range], level - 1);
-      const entries = await readEntries(trx, tenantId, cover);
-      for (const [index, row] of cover.entries()) {
-        rollup.entries.addAll(decodeEntries(entries[index] as Buffer), row.bucketMs - bucketMs);
-        addSummary(rollup.summary, row.summary);
-      }
-      if (rollup.entries.size > 0) await writeRows(trx, tenantId, [{ level, bucketMs, rollup }]);
+      const rollup = await addUp(trx, tenantId, level, bucketMs, maxEntries);
+      if (rollup && rollup.entries.size > 0) await writeRows(trx, tenantId, [{ level, bucketMs, rollup }]);
     }
   });
   return rows.length;
+}
+
+/** A period, of shorter ones; undefined where it has too many entries. */
+async function addUp(
+  trx: TenantTransaction,
+  tenantId: string,
+  level: number,
+  bucketMs: number,
+  maxEntries: number | undefined,
+): Promise<Rollup | undefined> {
+  const rollup = emptyRollup(maxEntries);
+  const cover = await coverOf(trx, tenantId, [[bucketMs, bucketMs + (levelMs[level] as number)]], level - 1);
+  const entries = await readEntries(trx, tenantId, cover);
+  try {
+    for (const [index, row] of cover.entries()) {
+      rollup.entries.addAll(decodeEntries(entries[index] as Buffer), row.bucketMs - bucketMs);
+      addSummary(rollup.summary, row.summary);
+    }
+  } catch (error) {
+    if (error instanceof TooManyEntries) return undefined;
+    throw error;
+  }
+  return rollup;
 }

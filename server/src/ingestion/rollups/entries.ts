@@ -35,13 +35,20 @@ export function decodeEntries(bytes: Uint8Array): Entries {
   };
 }
 
+/** Thrown where a period has more entries than a row can hold. */
+export class TooManyEntries extends RangeError {
+  override readonly name = "TooManyEntries";
+}
+
 /** Entries while they are added up: a hash table with open addressing over columns. */
 export class EntryTable {
   size = 0;
   #columns: Int32Array[];
   #slots: Int32Array;
+  readonly #most: number;
 
-  constructor(capacity = 64) {
+  constructor(most = maxEntries, capacity = 64) {
+    this.#most = most;
     this.#columns = Array.from({ length: columnCount }, () => new Int32Array(capacity));
     this.#slots = new Int32Array(2 ** Math.ceil(Math.log2(2 * capacity)));
   }
@@ -65,8 +72,8 @@ export class EntryTable {
       }
       slot = (slot + 1) & mask;
     }
-    if (this.size === maxEntries)
-      throw new RangeError("a period has too many users and sessions to be added up");
+    if (this.size >= this.#most)
+      throw new TooManyEntries("a period has too many users and sessions to be added up");
     const index = this.size++;
     this.#slots[slot] = index + 1;
     types[index] = type;

@@ -16,7 +16,11 @@ export interface Rollup {
 /** Whether the entries of a level are in the order of users: minutes are written too often to be sorted each time. */
 export const isByUser = (level: number): boolean => level > 0;
 
-export const emptyRollup = (): Rollup => ({ entries: new EntryTable(), summary: emptySummary() });
+/** `maxEntries`: with more it throws TooManyEntries. */
+export const emptyRollup = (maxEntries?: number): Rollup => ({
+  entries: new EntryTable(maxEntries),
+  summary: emptySummary(),
+});
 
 /** Adds what stands in the table to minutes, by their start. */
 export async function addStoredMinutes(
