@@ -1,6 +1,6 @@
 import type { Client, Interceptor, Transport } from "@connectrpc/connect";
 import { Code, ConnectError } from "@connectrpc/connect";
-import { createServiceClient } from "./calls.ts";
+import { type CallContext, createServiceClient } from "./calls.ts";
 import { authenticate, type Credentials } from "./credentials.ts";
 import { EventBatchService, eventBatches } from "./event-batches.ts";
 import { AuthService } from "./gen/pulsewire/auth/v1/auth_service_pb.js";
@@ -40,6 +40,9 @@ export interface PulsewireClient extends Disposable {
   close(): void;
 }
 
+/** What of a client a gateway needs. */
+export type GatewayClient = Pick<PulsewireClient, "metrics" | "progress" | typeof eventBatches | "close">;
+
 /** Most bytes that one answer may have: 64 MiB. */
 export const maxResponseBytes = 64 * 1024 * 1024;
 
@@ -56,20 +59,8 @@ export interface Connection {
 
 /** Puts a client together. */
 export function assembleClient(options: ClientOptions, connection: Connection): PulsewireClient {
-  const { headers = {}, timeoutMs = defaultTimeoutMs } = options;
-  const closed = new AbortController();
-  // Async, because Connect leaves the deadline's timer running when an interceptor throws instead of rejecting.
-  const common: Interceptor = (next) => async (request) => {
-    if (closed.signal.aborted) throw new ConnectError("The client is closed.", Code.Canceled);
-    for (const [name, value] of Object.entries(headers)) request.header.set(name, value);
-    return next(request);
-  };
-  const transport = connection.transport([common, authenticate(options, connection.transport([common]))]);
-  const close = () => {
-    closed.abort();
-    connection.close();
-  };
-  const calls = { transport, timeoutMs, closed: closed.signal };
+  const calls = openCalls(options, connection);
+  const { close } = calls;
   return {
     auth: createServiceClient(AuthService, calls),
     ingestion: createServiceClient(IngestionService, calls),
@@ -80,6 +71,37 @@ export function assembleClient(options: ClientOptions, connection: Connection): 
     [eventBatches]: createServiceClient(EventBatchService, calls),
     close,
     [Symbol.dispose]: close,
+  };
+}
+
+/** Puts together what a gateway needs and no more: in a browser the other services would be dead weight. */
+export function assembleGatewayClient(options: ClientOptions, connection: Connection): GatewayClient {
+  const calls = openCalls(options, connection);
+  return {
+    metrics: createServiceClient(MetricsService, calls),
+    progress: createServiceClient(ProgressService, calls),
+    [eventBatches]: createServiceClient(EventBatchService, calls),
+    close: calls.close,
+  };
+}
+
+function openCalls(options: ClientOptions, connection: Connection): CallContext & { close(): void } {
+  const { headers = {}, timeoutMs = defaultTimeoutMs } = options;
+  const closed = new AbortController();
+  // Async, because Connect leaves the deadline's timer running when an interceptor throws instead of rejecting.
+  const common: Interceptor = (next) => async (request) => {
+    if (closed.signal.aborted) throw new ConnectError("The client is closed.", Code.Canceled);
+    for (const [name, value] of Object.entries(headers)) request.header.set(name, value);
+    return next(request);
+  };
+  return {
+    transport: connection.transport([common, authenticate(options, connection.transport([common]))]),
+    timeoutMs,
+    closed: closed.signal,
+    close() {
+      closed.abort();
+      connection.close();
+    },
   };
 }
 

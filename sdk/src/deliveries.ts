@@ -1,6 +1,6 @@
 import { Batcher, type BatcherOptions } from "./batcher.ts";
 import type { Breaker } from "./breaker.ts";
-import type { PulsewireClient } from "./client.ts";
+import type { GatewayClient } from "./client.ts";
 import { warnOfDrops } from "./drops.ts";
 import { eventBatches, readOutcomes } from "./event-batches.ts";
 import { type PackedEvent, toIngestRequest } from "./events.ts";
@@ -32,7 +32,7 @@ const usualCallMs = 10_000;
 
 /** Makes the queues of a gateway. */
 export function createDeliveries(
-  client: PulsewireClient,
+  client: GatewayClient,
   breaker: Breaker,
   options: GatewayOptions,
   store: GatewayStore | undefined,

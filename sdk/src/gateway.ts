@@ -1,5 +1,5 @@
 import { Breaker } from "./breaker.ts";
-import type { PulsewireClient } from "./client.ts";
+import type { GatewayClient } from "./client.ts";
 import { type GatewayCounts, sumCounts } from "./counts.ts";
 import { createDeliveries, type Deliveries } from "./deliveries.ts";
 import { type EventInput, EventPacker } from "./events.ts";
@@ -23,7 +23,7 @@ const defaultStartJitterMs = 2_000;
  * opens it. Ids of events are made when they are taken and stay, so that sending again never stores one twice.
  */
 export class Gateway implements AsyncDisposable {
-  readonly #client: PulsewireClient;
+  readonly #client: GatewayClient;
   readonly #breaker: Breaker;
   readonly #deliveries: Deliveries;
   readonly #eventPacker = new EventPacker();
@@ -38,7 +38,7 @@ export class Gateway implements AsyncDisposable {
    * @param onClosed called when it is closed
    */
   constructor(
-    client: PulsewireClient,
+    client: GatewayClient,
     options: GatewayOptions = {},
     store?: GatewayStore,
     onClosed: () => void = () => {},

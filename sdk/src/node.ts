@@ -8,8 +8,10 @@ import {
 } from "@connectrpc/connect-node";
 import {
   assembleClient,
+  assembleGatewayClient,
   baseUrlOf,
   type ClientOptions,
+  type Connection,
   maxResponseBytes,
   type PulsewireClient,
 } from "./client.ts";
@@ -43,13 +45,17 @@ const pingTimeoutMs = 10_000;
  * @throws TypeError where the endpoint is no address or several kinds of credentials are given
  */
 export function createClient(options: NodeClientOptions): PulsewireClient {
+  return assembleClient(options, connect(options));
+}
+
+function connect(options: NodeClientOptions): Connection {
   const baseUrl = baseUrlOf(options.endpoint);
   const sessionManager = new Http2SessionManager(
     baseUrl,
     { pingIntervalMs, pingTimeoutMs },
     options.nodeOptions,
   );
-  return assembleClient(options, {
+  return {
     transport: (interceptors) => {
       const compression = options.compression === "gzip" && { sendCompression: fastGzip };
       const shared = {
@@ -71,7 +77,7 @@ export function createClient(options: NodeClientOptions): PulsewireClient {
       }
     },
     close: () => sessionManager.abort(new ConnectError("The client was closed.", Code.Canceled)),
-  });
+  };
 }
 
 /** Options of {@link createGateway} on Node. */
@@ -86,13 +92,13 @@ export interface NodeGatewayOptions extends NodeClientOptions, GatewayOptions {
 }
 
 /**
- * Makes a gateway with a client of its own, which is closed with it.
+ * Makes a gateway with a connection of its own, which is closed with it.
  *
  * @throws as {@link createClient}; SpoolLockedError where the spool is in use; what the file system says where the
  * spool's directory cannot be made
  */
 export function createGateway(options: NodeGatewayOptions): Gateway {
-  const client = createClient({ compression: "gzip", ...options });
+  const client = assembleGatewayClient(options, connect({ compression: "gzip", ...options }));
   try {
     let ended = () => {};
     const store = options.spool && openStore(options.spool, options.highPriority);

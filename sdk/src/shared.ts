@@ -11,7 +11,7 @@ export { Code } from "@connectrpc/connect";
 export type { Backlog, BacklogListener, Place } from "./backlog.ts";
 export type { RetryNotice } from "./batcher.ts";
 export type { PaceOptions } from "./breaker.ts";
-export type { ClientOptions, PulsewireClient } from "./client.ts";
+export type { ClientOptions, GatewayClient, PulsewireClient } from "./client.ts";
 export type { DeliveryCounts, DropReason, GatewayCounts } from "./counts.ts";
 export type { Credentials, LoginCredentials, TokenSource } from "./credentials.ts";
 export type { FieldViolation, PulsewireErrorInit, Reason } from "./errors.ts";

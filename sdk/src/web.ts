@@ -1,5 +1,12 @@
 import { createConnectTransport, createGrpcWebTransport } from "@connectrpc/connect-web";
-import { assembleClient, baseUrlOf, type ClientOptions, type PulsewireClient } from "./client.ts";
+import {
+  assembleClient,
+  assembleGatewayClient,
+  baseUrlOf,
+  type ClientOptions,
+  type Connection,
+  type PulsewireClient,
+} from "./client.ts";
 import { fetchUnbroken } from "./fetch-unbroken.ts";
 import { Gateway } from "./gateway.ts";
 import type { GatewayOptions } from "./gateway-options.ts";
@@ -18,10 +25,19 @@ export interface WebClientOptions extends ClientOptions {
  * @throws TypeError where the endpoint is no address or several kinds of credentials are given
  */
 export function createClient(options: WebClientOptions): PulsewireClient {
+  return assembleClient(options, connect(options));
+}
+
+/** Makes a gateway with a connection of its own, which is closed with it. Throws as {@link createClient}. */
+export function createGateway(options: WebClientOptions & GatewayOptions): Gateway {
+  return new Gateway(assembleGatewayClient(options, connect(options)), options);
+}
+
+function connect(options: WebClientOptions): Connection {
   const baseUrl = baseUrlOf(options.endpoint);
   const create = options.protocol === "grpc-web" ? createGrpcWebTransport : createConnectTransport;
   const closed = new AbortController();
-  return assembleClient(options, {
+  return {
     transport: (interceptors) =>
       create({
         baseUrl,
@@ -30,10 +46,5 @@ export function createClient(options: WebClientOptions): PulsewireClient {
         fetch: (input, init) => fetchUnbroken(input, init, closed.signal),
       }),
     close: () => closed.abort(),
-  });
-}
-
-/** Makes a gateway with a client of its own, which is closed with it. Throws as {@link createClient}. */
-export function createGateway(options: WebClientOptions & GatewayOptions): Gateway {
-  return new Gateway(createClient(options), options);
+  };
 }
