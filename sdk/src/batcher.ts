@@ -384,8 +384,8 @@ export class Batcher<T extends Item> {
 }
 
 /** With a backlog: what is not read back is kept in memory up to these; what comes more is read when it is its turn. */
-const windowItems = 5_000;
-const windowBytes = 4 * 1024 * 1024;
+const windowItems = 20_000;
+const windowBytes = 8 * 1024 * 1024;
 
 const queueFull: FinalOutcome = { status: "dropped", code: "queue_full", message: "The queue was full." };
 const closed: FinalOutcome = { status: "dropped", code: "closed", message: "The gateway was closed." };

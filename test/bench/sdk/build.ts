@@ -12,5 +12,8 @@ export const builtSdk = pathToFileURL(path.join(directory, "index.js")).href;
 export function buildSdk(): void {
   const tsup = path.join(root, "node_modules/.bin/tsup");
   const options = ["--format", "esm", "--no-splitting", "--silent", "--out-dir", directory];
-  execFileSync(tsup, options, { cwd: path.join(root, "sdk"), stdio: ["ignore", "ignore", "inherit"] });
+  execFileSync(process.execPath, [tsup, ...options], {
+    cwd: path.join(root, "sdk"),
+    stdio: ["ignore", "ignore", "inherit"],
+  });
 }
