@@ -29,7 +29,7 @@ const leastCalls: Record<string, string> = {
     "IngestEvent IngestEvents StreamEvents GetEvent ListEvents WatchEvents ExportEvents DeleteUserEvents GetIngestStats " +
     "GetAnalytics ListDeadLetters ReplayDeadLetters",
   MetricsService:
-    "WriteSamples ListSeries QuerySamples CreateStore GetStore ListStores UpdateStore DeleteStore GetStoreStatus " +
+    "WriteSamples ListSeries ListMetrics QuerySamples CreateStore GetStore ListStores UpdateStore DeleteStore GetStoreStatus " +
     "CreateAlertRule GetAlertRule ListAlertRules UpdateAlertRule DeleteAlertRule BacktestAlertRule ListAlerts GetAlert " +
     "AcknowledgeAlert WatchAlerts CreateSilence ListSilences DeleteSilence GetUsage",
   FunctionsService:

@@ -97,6 +97,41 @@ describe("metrics", () => {
     );
   });
 
+  test("metrics are listed by name, of a store or of all, in pages", async () => {
+    const [first, second] = [await createStore("names 1"), await createStore("names 2")];
+    const samples = (storeId: string, names: string[], unit: string) =>
+      metrics.writeSamples({
+        storeId,
+        samples: names.map((name, index) => ({ name, unit, value: 1, labels: { n: String(index) } })),
+      });
+    await samples(first, ["names_b", "names_a", "names_a"], "ms");
+    await samples(second, ["names_c", "names_a"], "s");
+    const list = async (request: object) => {
+      const found = [];
+      for (let pageToken = ""; ; ) {
+        const page = await metrics.listMetrics({
+          pageSize: 2,
+          pageToken,
+          nameContains: "names_",
+          ...request,
+        });
+        found.push(...page.metrics.map(({ name, unit, seriesCount }) => [name, unit, Number(seriesCount)]));
+        pageToken = page.nextPageToken;
+        if (pageToken === "") return found;
+      }
+    };
+    assert.deepEqual(await list({}), [
+      ["names_a", "s", 3],
+      ["names_b", "ms", 1],
+      ["names_c", "s", 1],
+    ]);
+    assert.deepEqual(await list({ storeId: first }), [
+      ["names_a", "ms", 2],
+      ["names_b", "ms", 1],
+    ]);
+    assert.deepEqual(await list({ nameContains: "names_c", storeId: first }), []);
+  });
+
   test("samples that are sent again count as written, and the later value stands", async () => {
     const storeId = await createStore("again");
     const sample = { name: "m", value: 1, timestamp: at(0) };

@@ -80,7 +80,10 @@ export async function makeVictim(server: TestServer): Promise<Victim> {
   const { store } = await metrics.createStore({ name: `${mark} store`, requestId }, as);
   const { store: second } = await metrics.createStore({ name: `second ${mark} store` }, key);
   for (const { id = "" } of [store ?? {}, second ?? {}] as { id?: string }[]) {
-    const samples = [{ name: `${mark}_load`, value: 4711, labels: { room: `${mark} room` } }];
+    const samples = [
+      { name: `${mark}_load`, value: 4711, labels: { room: `${mark} room` } },
+      { name: `${mark}_heat`, value: 4712 },
+    ];
     await metrics.writeSamples({ storeId: id, samples }, as);
   }
   for await (const { cursor } of metrics.watchAlerts({}, as)) {

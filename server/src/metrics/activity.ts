@@ -54,6 +54,11 @@ export function createActivity(db: Kysely<Database>, bus: Bus, logger: Logger): 
     timer ??= setTimeout(() => void flush(), intervalMs).unref();
   };
 
+  const tell = async (tenantIds: readonly string[]) => {
+    for (let from = 0; from < tenantIds.length; from += tenantsPerMessage) {
+      await bus.publish(samplesChannel, tenantIds.slice(from, from + tenantsPerMessage).join(","));
+    }
+  };
   const write = async () => {
     const batch = noted;
     noted = new Map();
@@ -61,14 +66,15 @@ export function createActivity(db: Kysely<Database>, bus: Bus, logger: Logger): 
     const tenantIds = [...batch.keys()].sort();
     if (tenantIds.length === 0) return;
     try {
-      await withTenants(db, async (enter) => {
-        for (const tenantId of tenantIds) {
-          await raiseActivity(await enter(tenantId), tenantId, batch.get(tenantId) ?? new Map());
-        }
-      });
-      for (let from = 0; from < tenantIds.length; from += tenantsPerMessage) {
-        await bus.publish(samplesChannel, tenantIds.slice(from, from + tenantsPerMessage).join(","));
-      }
+      // Who waits for samples does not wait for the note as well.
+      await Promise.all([
+        tell(tenantIds),
+        withTenants(db, async (enter) => {
+          for (const tenantId of tenantIds) {
+            await raiseActivity(await enter(tenantId), tenantId, batch.get(tenantId) ?? new Map());
+          }
+        }),
+      ]);
     } catch (err) {
       for (const [tenantId, stores] of batch) for (const [id, heard] of stores) put(tenantId, id, heard);
       logger.warn({ err }, "the last samples of stores could not be noted; trying again");

@@ -8,9 +8,9 @@ import { requireStoreAccess } from "./access.ts";
 import { alertingHandlers } from "./alerts/handlers.ts";
 import { answerQuery } from "./answer-query.ts";
 import { answerWrite } from "./answer-write.ts";
-import { seriesMessage } from "./messages.ts";
+import { metricMessage, seriesMessage } from "./messages.ts";
 import { statusHandlers } from "./status/handlers.ts";
-import { listSeries } from "./store.ts";
+import { listMetrics, listSeries } from "./store.ts";
 import { storeHandlers } from "./store-handlers.ts";
 import { usageHandlers } from "./usage/handlers.ts";
 
@@ -53,6 +53,20 @@ export function metricsHandlers(context: Context): Partial<ServiceImpl<typeof Me
         series: page.map(seriesMessage),
         nextPageToken,
       };
+    },
+
+    async listMetrics({ pageSize, pageToken, storeId, nameContains }, call) {
+      const caller = callerOf(call);
+      requireStoreAccess(caller, storeId);
+      const query = { storeId, nameContains };
+      const identity = `metrics ${caller.tenantId} ${JSON.stringify(query)}`;
+      const [after] = pageToken ? decodeCursor(pageToken, identity, ["text"]) : [];
+      const limit = pageSize || defaultPageSize;
+      const rows = await withTenant(db, caller.tenantId, (trx) =>
+        listMetrics(trx, caller.tenantId, query, limit + 1, after),
+      );
+      const { page, nextPageToken } = pageOf(rows, limit, identity, (row) => [row.name]);
+      return { metrics: page.map(metricMessage), nextPageToken };
     },
 
     ...storeHandlers(context),

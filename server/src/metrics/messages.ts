@@ -1,9 +1,15 @@
 import { create } from "@bufbuild/protobuf";
 import { durationFromMs, timestampFromDate } from "@bufbuild/protobuf/wkt";
 import { etagOf } from "../auth/ids.ts";
-import { MetricKind, type Series, SeriesSchema } from "../gen/pulsewire/metrics/v1/sample_pb.js";
+import {
+  type Metric,
+  MetricKind,
+  MetricSchema,
+  type Series,
+  SeriesSchema,
+} from "../gen/pulsewire/metrics/v1/sample_pb.js";
 import { type Store, StoreSchema } from "../gen/pulsewire/metrics/v1/store_pb.js";
-import type { SeriesRow, StoreRow } from "./store.ts";
+import type { MetricRow, SeriesRow, StoreRow } from "./store.ts";
 
 /** How often a store is expected to send where it was not said. */
 export const defaultExpectedIntervalMs = 60_000;
@@ -30,6 +36,15 @@ export function seriesMessage(row: SeriesRow): Series {
     kind: kindOf(row),
     unit: row.unit,
     createdAt: timestampFromDate(row.created_at),
+  });
+}
+
+export function metricMessage(row: MetricRow): Metric {
+  return create(MetricSchema, {
+    name: row.name,
+    kind: kindOf(row),
+    unit: row.unit,
+    seriesCount: row.series_count,
   });
 }
 

@@ -165,3 +165,31 @@ export function listSeries(
   }
   return select.execute();
 }
+
+/** What all series of one name have in common. */
+export interface MetricRow {
+  readonly name: string;
+  readonly kind: string;
+  readonly unit: string;
+  readonly series_count: bigint;
+}
+
+/** Metrics by name, after `after`. Kind and unit are those of the newest series. */
+export async function listMetrics(
+  trx: TenantTransaction,
+  tenantId: string,
+  { storeId, nameContains }: Pick<SeriesQuery, "storeId" | "nameContains">,
+  limit: number,
+  after?: string,
+): Promise<MetricRow[]> {
+  const conditions = [sql`tenant_id = ${tenantId}::uuid`];
+  if (storeId) conditions.push(sql`store_id = ${storeId}::uuid`);
+  if (nameContains) conditions.push(sql`position(${nameContains} in name) > 0`);
+  if (after !== undefined) conditions.push(sql`name > ${after}`);
+  const { rows } = await sql<MetricRow>`
+    select name, (array_agg(kind order by ref desc))[1] as kind, (array_agg(unit order by ref desc))[1] as unit,
+      count(*) as series_count
+    from series where ${sql.join(conditions, sql` and `)}
+    group by name order by name limit ${limit}`.execute(trx);
+  return rows;
+}

@@ -13,7 +13,7 @@ const lookMs = { memory: 50, database: 1_000 };
 /** A process that falls silent is replaced after this time. */
 const leaseMs = 10_000;
 /** A tenant is evaluated at most every `least`, and at most a fifth of the time, up to a pause of `most`. */
-const pauseMs = { least: 200, most: 1_000, share: 4 };
+const pauseMs = { least: 200, most: 500, share: 4 };
 /** A tenant whose evaluation failed is tried again after this time. */
 const retryMs = 1_000;
 /** A tenant without news is forgotten after this time; its next timer is in the database. */

@@ -5,7 +5,7 @@
 // Stores and their samples, alerts and usage: what edge gateways measure and dashboards read.
 
 import type { GenFile, GenService } from "@bufbuild/protobuf/codegenv2";
-import type { ListSeriesRequestSchema, ListSeriesResponseSchema, QuerySamplesRequestSchema, QuerySamplesResponseSchema, WriteSamplesRequestSchema, WriteSamplesResponseSchema } from "./sample_pb.js";
+import type { ListMetricsRequestSchema, ListMetricsResponseSchema, ListSeriesRequestSchema, ListSeriesResponseSchema, QuerySamplesRequestSchema, QuerySamplesResponseSchema, WriteSamplesRequestSchema, WriteSamplesResponseSchema } from "./sample_pb.js";
 import type { CreateStoreRequestSchema, CreateStoreResponseSchema, DeleteStoreRequestSchema, DeleteStoreResponseSchema, GetStoreRequestSchema, GetStoreResponseSchema, GetStoreStatusRequestSchema, GetStoreStatusResponseSchema, ListStoresRequestSchema, ListStoresResponseSchema, UpdateStoreRequestSchema, UpdateStoreResponseSchema } from "./store_pb.js";
 import type { AcknowledgeAlertRequestSchema, AcknowledgeAlertResponseSchema, BacktestAlertRuleRequestSchema, BacktestAlertRuleResponseSchema, CreateAlertRuleRequestSchema, CreateAlertRuleResponseSchema, CreateSilenceRequestSchema, CreateSilenceResponseSchema, DeleteAlertRuleRequestSchema, DeleteAlertRuleResponseSchema, DeleteSilenceRequestSchema, DeleteSilenceResponseSchema, GetAlertRequestSchema, GetAlertResponseSchema, GetAlertRuleRequestSchema, GetAlertRuleResponseSchema, ListAlertRulesRequestSchema, ListAlertRulesResponseSchema, ListAlertsRequestSchema, ListAlertsResponseSchema, ListSilencesRequestSchema, ListSilencesResponseSchema, UpdateAlertRuleRequestSchema, UpdateAlertRuleResponseSchema, WatchAlertsRequestSchema, WatchAlertsResponseSchema } from "./alert_pb.js";
 import type { GetUsageRequestSchema, GetUsageResponseSchema } from "./usage_pb.js";
@@ -43,6 +43,17 @@ export declare const MetricsService: GenService<{
     methodKind: "unary";
     input: typeof ListSeriesRequestSchema;
     output: typeof ListSeriesResponseSchema;
+  },
+  /**
+   * Lists the metrics by their names, for whoever chooses what to look at. Errors: INVALID_CURSOR; KEY_RESTRICTED where the key is bound
+   * to stores and names none of them.
+   *
+   * @generated from rpc pulsewire.metrics.v1.MetricsService.ListMetrics
+   */
+  listMetrics: {
+    methodKind: "unary";
+    input: typeof ListMetricsRequestSchema;
+    output: typeof ListMetricsResponseSchema;
   },
   /**
    * Gives the values of series over a range, raw or by steps (StorePulse `GET /v1/stores/{id}/metrics`).

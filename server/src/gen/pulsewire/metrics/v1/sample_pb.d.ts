@@ -414,6 +414,115 @@ export declare type ListSeriesResponse = Message<"pulsewire.metrics.v1.ListSerie
 export declare const ListSeriesResponseSchema: GenMessage<ListSeriesResponse>;
 
 /**
+ * A metric: all series of one name.
+ *
+ * @generated from message pulsewire.metrics.v1.Metric
+ */
+export declare type Metric = Message<"pulsewire.metrics.v1.Metric"> & {
+  /**
+   * The name.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * What its newest series measures.
+   *
+   * @generated from field: pulsewire.metrics.v1.MetricKind kind = 2;
+   */
+  kind: MetricKind;
+
+  /**
+   * Unit of its newest series.
+   *
+   * @generated from field: string unit = 3;
+   */
+  unit: string;
+
+  /**
+   * How many series there are of it.
+   *
+   * @generated from field: int64 series_count = 4;
+   */
+  seriesCount: bigint;
+};
+
+/**
+ * Describes the message pulsewire.metrics.v1.Metric.
+ * Use `create(MetricSchema)` to create a new message.
+ */
+export declare const MetricSchema: GenMessage<Metric>;
+
+/**
+ * Asks for the metrics of a store or of all.
+ *
+ * @generated from message pulsewire.metrics.v1.ListMetricsRequest
+ */
+export declare type ListMetricsRequest = Message<"pulsewire.metrics.v1.ListMetricsRequest"> & {
+  /**
+   * At most this many, up to 1,000; 0 is 100.
+   *
+   * @generated from field: int32 page_size = 1;
+   */
+  pageSize: number;
+
+  /**
+   * `next_page_token` of the page before, with the same filter (AIP-158).
+   *
+   * @generated from field: string page_token = 2;
+   */
+  pageToken: string;
+
+  /**
+   * Only metrics that this store has series of; counts are its own then.
+   *
+   * @generated from field: string store_id = 3;
+   */
+  storeId: string;
+
+  /**
+   * Only metrics whose name contains this text. At most 200 characters.
+   *
+   * @generated from field: string name_contains = 4;
+   */
+  nameContains: string;
+};
+
+/**
+ * Describes the message pulsewire.metrics.v1.ListMetricsRequest.
+ * Use `create(ListMetricsRequestSchema)` to create a new message.
+ */
+export declare const ListMetricsRequestSchema: GenMessage<ListMetricsRequest>;
+
+/**
+ * A page of metrics.
+ *
+ * @generated from message pulsewire.metrics.v1.ListMetricsResponse
+ */
+export declare type ListMetricsResponse = Message<"pulsewire.metrics.v1.ListMetricsResponse"> & {
+  /**
+   * The metrics, by name.
+   *
+   * @generated from field: repeated pulsewire.metrics.v1.Metric metrics = 1;
+   */
+  metrics: Metric[];
+
+  /**
+   * Token of the next page; empty on the last.
+   *
+   * @generated from field: string next_page_token = 2;
+   */
+  nextPageToken: string;
+};
+
+/**
+ * Describes the message pulsewire.metrics.v1.ListMetricsResponse.
+ * Use `create(ListMetricsResponseSchema)` to create a new message.
+ */
+export declare const ListMetricsResponseSchema: GenMessage<ListMetricsResponse>;
+
+/**
  * Asks for the values of a metric over a range (StorePulse `GET /v1/stores/{id}/metrics`).
  *
  * @generated from message pulsewire.metrics.v1.QuerySamplesRequest
