@@ -89,7 +89,8 @@ describe("restart", () => {
     assert.deepEqual(left.dropped, {});
 
     await sink.start();
-    const second = open();
+    // One at a time: several under way may arrive in any order.
+    const second = open({ maxInFlight: 1 });
     assert.deepEqual([second.counts.queued, second.counts.persisted], [2001, 2001]);
     const counts = await second.flush();
     assertExact(counts);
@@ -104,7 +105,7 @@ describe("restart", () => {
     assert.deepEqual(readdirSync(directory), []);
   });
 
-  test("far more than fits the window in memory: exact, in order, while more comes", async (t) => {
+  test("far more than fits the window in memory: exact, while more comes", async (t) => {
     const { sink, open } = await setUp(t);
     await sink.server?.stop();
     const gateway = open();
@@ -175,14 +176,14 @@ describe("restart", () => {
     await sink.server?.stop();
     const gateway = open({}, { maxBytes: 1 << 20 });
     const title = "t".repeat(100);
-    for (let index = 0; index < 20_000; index++) gateway.event({ eventType: "x", title });
+    for (let index = 0; index < 60_000; index++) gateway.event({ eventType: "x", title });
     const flushed = gateway.flush();
     assert.ok((gateway.counts.dropped.spool_full ?? 0) > 5000);
     assertExact(gateway.counts);
     await sink.start();
     const counts = await flushed;
     assertExact(counts);
-    assert.equal(counts.accepted + (counts.dropped.spool_full ?? 0), 20_000);
+    assert.equal(counts.accepted + (counts.dropped.spool_full ?? 0), 60_000);
     assert.equal(sink.events.size, counts.accepted);
   });
 
