@@ -149,6 +149,24 @@ describe("breaker", () => {
     assert.equal(gateway.counts.samples.pending, 1);
   });
 
+  test("after an outage the batches come at a pace that grows", async (t) => {
+    const { sink, gateway } = await setUp(t, { batch: { maxItems: 10 }, pace: { rampMs: 100 } });
+    await sink.server?.stop();
+    for (let index = 0; index < 300; index++) gateway.event({ eventType: "x" });
+    const flushed = gateway.flush();
+    // A twentieth of it, at most `rampMs`, is the first gap.
+    await new Promise((resolve) => setTimeout(resolve, 2200));
+    await sink.start();
+    await flushed;
+    const gaps = sink.times.slice(1).map((time, index) => time - (sink.times[index] ?? 0));
+    const early = gaps.slice(0, 3).reduce((sum, gap) => sum + gap, 0);
+    const late = gaps.slice(-3).reduce((sum, gap) => sum + gap, 0);
+    assert.ok(early > 60 && late < early / 2, `${gaps.map(Math.round)}`);
+  });
+});
+
+// Each waits for seconds: side by side.
+describe("Retry-After", { concurrency: true }, () => {
   for (const [name, retryAfter, leastMs] of [
     ["seconds", () => "1", 1000],
     // A date has whole seconds: at least one of the two is left.
@@ -176,21 +194,6 @@ describe("breaker", () => {
       });
     }
   }
-
-  test("after an outage the batches come at a pace that grows", async (t) => {
-    const { sink, gateway } = await setUp(t, { batch: { maxItems: 10 }, pace: { rampMs: 100 } });
-    await sink.server?.stop();
-    for (let index = 0; index < 300; index++) gateway.event({ eventType: "x" });
-    const flushed = gateway.flush();
-    // A twentieth of it, at most `rampMs`, is the first gap.
-    await new Promise((resolve) => setTimeout(resolve, 2200));
-    await sink.start();
-    await flushed;
-    const gaps = sink.times.slice(1).map((time, index) => time - (sink.times[index] ?? 0));
-    const early = gaps.slice(0, 3).reduce((sum, gap) => sum + gap, 0);
-    const late = gaps.slice(-3).reduce((sum, gap) => sum + gap, 0);
-    assert.ok(early > 60 && late < early / 2, `${gaps.map(Math.round)}`);
-  });
 });
 
 test("progress on the real server: each report counts once, and what completes a file comes last", async (t) => {
