@@ -71,7 +71,7 @@ async function outage(scene: string, begin: SinkCommand, end: SinkCommand, secon
   await using task = startTask({ kind: "trickle", library, options, events });
   const begun = nowMs();
   await task.next();
-  await sleep(seconds * 1000 - (nowMs() - begun));
+  await sleep(Math.max(0, seconds * 1000 - (nowMs() - begun)));
   const { failed } = await sink.tell(end);
   const healed = nowMs();
   const counts = await untilThere(sink, events, patienceMs);
