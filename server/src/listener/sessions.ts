@@ -38,7 +38,7 @@ export function followSessions(
       }
       session.on("stream", (stream) => {
         state.streams++;
-        stream.once("close", onStreamClose);
+        stream.on("close", onStreamClose);
       });
       session.once("close", () => {
         clearTimeout(idle);

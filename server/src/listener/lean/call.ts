@@ -121,7 +121,7 @@ export abstract class Call implements HandlerContext {
 
   private beginHeader(): AnswerFields {
     const header = new AnswerFields();
-    header.set("content-type", this.format.answerType);
+    header.begin("content-type", this.format.answerType);
     if (this.compression && this.format.enveloped) {
       header.set(this.format.encodingHeader, this.compression.name);
     }

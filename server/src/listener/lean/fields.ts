@@ -105,6 +105,11 @@ export class AnswerFields extends LazyHeaders implements Headers {
     else this.#few[index + 1] = value;
   }
 
+  /** Sets a field that is not set yet, whose name and value are known to be plain. */
+  begin(name: string, value: string): void {
+    this.#few.push(name, value);
+  }
+
   override append(name: string, value: string): void {
     if (this.full || !isPlain(name, value)) {
       this.all().append(name, value);

@@ -70,21 +70,19 @@ export class Http2Wire implements Wire {
     body: string | Uint8Array,
     length: number,
   ): void {
-    const headers: OutgoingHttpHeaders = { ":status": status, "content-length": length };
-    header.writeTo(headers);
-    trailer.writeTo(headers, "trailer-");
-    this.#stream.respond(headers);
+    const fields = [":status", String(status), "content-length", String(length)];
+    header.pushTo(fields);
+    trailer.pushTo(fields, "trailer-");
+    this.#stream.respond(fields);
     this.#stream.end(body);
   }
 
   begin(header: AnswerFields, withTrailers: boolean): void {
-    const headers: OutgoingHttpHeaders = { ":status": 200 };
-    header.writeTo(headers);
-    const stream = this.#stream;
-    if (withTrailers) {
-      stream.on("wantTrailers", onWantTrailers);
-      stream.respond(headers, trailersFollow);
-    } else stream.respond(headers);
+    // Node takes a list as it is, and copies an object.
+    const fields = [":status", "200"];
+    header.pushTo(fields);
+    if (withTrailers) this.#stream.on("wantTrailers", onWantTrailers);
+    this.#stream.respond(fields, withTrailers ? trailersFollow : undefined);
   }
 
   write(piece: Uint8Array): boolean {
