@@ -226,7 +226,7 @@ describe("faults", () => {
   });
 
   test("no answer: the deadline of the call ends it and it is made again", async (t) => {
-    const { sink, gateway } = await setUp(t, { timeoutMs: 100 });
+    const { sink, gateway } = await setUp(t, { timeoutMs: 500 });
     sink.faults.push("hang");
     gateway.event({ eventType: "x" });
     gateway.metric("cpu", 1);
