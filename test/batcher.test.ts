@@ -76,7 +76,7 @@ describe("batcher", () => {
         onOutcome: ({ number }, { status }) => settled.push([number, status]),
         maxItems: 3,
         maxBytes: 100,
-        maxDelayMs: 60_000,
+        maxDelayMs: 1_000,
         maxInFlight: 2,
         maxQueueItems: 10,
         maxQueueBytes: 1000,
