@@ -245,13 +245,15 @@ describe("with the victim's ids", () => {
         using wires = openWires(attacker.url);
         let calls = 0;
         for (const method of methodsOf(wire)) {
-          for (const attempt of await attemptsAt(method, attacker)) {
+          // Each id alone over one protocol: the handlers are the same.
+          const attempts = await attemptsAt(method, attacker);
+          for (const attempt of wire === "gRPC" ? attempts : attempts.slice(0, 1)) {
             const answer = await callAny(wires.transports[wire], method, attempt.request, attacker.headers);
             checkAnswer(method, attempt, answer);
             calls++;
           }
         }
-        assert.ok(calls > methodsOf(wire).length, String(calls));
+        assert.ok(calls >= methodsOf(wire).length * (wire === "gRPC" ? 1.5 : 1), String(calls));
       });
     }
   }
@@ -326,19 +328,22 @@ describe("with the victim's ids", () => {
     assert.ok(compared > 60, String(compared));
   });
 
-  test("also where a table's row security is off: the queries name the tenant themselves", async () => {
+  test("also where row security is off: the queries name the tenant themselves", async () => {
     const attacker = await logInAsKey();
     using wires = openWires(server.url);
-    for (const { table } of await tenantTables(server.database.superuser)) {
-      await server.database.superuser.query(`alter table ${table} disable row level security`);
-      for (const method of methods.filter(reads)) {
-        for (const attempt of await attemptsAt(method, attacker)) {
-          const answer = await callAny(wires.transports.gRPC, method, attempt.request, attacker.headers);
-          assert.deepEqual(leaksIn(method, attempt, answer), [], `${table}: ${attempt.title}`);
-        }
+    const { superuser } = server.database;
+    const tables = await tenantTables(superuser);
+    const turn = async (way: "disable" | "enable") => {
+      for (const { table } of tables) await superuser.query(`alter table ${table} ${way} row level security`);
+    };
+    await turn("disable");
+    for (const method of methods.filter(reads)) {
+      for (const attempt of await attemptsAt(method, attacker)) {
+        const answer = await callAny(wires.transports.gRPC, method, attempt.request, attacker.headers);
+        assert.deepEqual(leaksIn(method, attempt, answer), [], attempt.title);
       }
-      await server.database.superuser.query(`alter table ${table} enable row level security`);
     }
+    await turn("enable");
   });
 
   // --- That the matrix can fail -------------------------------------------------------------------------------------
