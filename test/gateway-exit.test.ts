@@ -37,7 +37,7 @@ const queue = (count: number) =>
 const stay = "setInterval(() => {}, 1000);";
 
 describe("a gateway that is closed with its process", () => {
-  test("SIGTERM: 10,000 queued are delivered within half a second, and the signal ends the process", async (t) => {
+  test("SIGTERM: 10,000 queued are delivered, and the signal ends the process", async (t) => {
     await using sink = new Sink();
     const endpoint = await sink.start();
     const program = `const gateway = open(); ${stay} ${queue(10_000)} console.log("queued");`;
@@ -74,6 +74,7 @@ describe("a gateway that is closed with its process", () => {
     const { by, stderr, tookMs } = await run(endpoint, program, "SIGTERM");
     assert.equal(by, "SIGTERM", stderr);
     assert.ok(tookMs < 1500, `${tookMs} ms`);
+    sink.faults.length = 0;
     await using next = createGateway({ endpoint, spool: { directory }, pace: { startJitterMs: 0 } });
     assert.equal(next.counts.persisted, 2000);
     assert.equal((await next.flush()).accepted, 2000);
