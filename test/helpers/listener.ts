@@ -7,7 +7,7 @@ import { pino } from "pino";
 import { Health as HealthService } from "../../server/src/gen/grpc/health/v1/health_pb.js";
 import { withCors } from "../../server/src/listener/cors.ts";
 import { drainingError } from "../../server/src/listener/draining.ts";
-import { createRpcHandler } from "../../server/src/listener/handler.ts";
+import { createRpcHandler, type RpcHandlerOptions } from "../../server/src/listener/handler.ts";
 import {
   createListener,
   type Listener,
@@ -36,6 +36,8 @@ export interface TestListenerOptions {
   limits?: Partial<ListenerLimits>;
   tls?: ListenerTls;
   corsOrigins?: string[];
+  decoders?: RpcHandlerOptions["decoders"];
+  encoders?: RpcHandlerOptions["encoders"];
 }
 
 /** Starts a listener as the server does, without what the server puts behind it. */
@@ -51,6 +53,8 @@ export async function startListener(options: TestListenerOptions = {}): Promise<
     },
     shutdownSignal: shutdownSignal.signal,
     limits,
+    ...(options.decoders && { decoders: options.decoders }),
+    ...(options.encoders && { encoders: options.encoders }),
     fallback(req, res) {
       if (health.answerHealth(req, res)) return;
       res.writeHead(404, { "content-type": "text/plain" });

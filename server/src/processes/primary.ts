@@ -78,6 +78,7 @@ export async function startPrimary(config: Config, logger: Logger): Promise<Runn
   };
   const fork = (): void => {
     const member = cluster.fork();
+    const closeUntaken = followHandover(member);
     members.set(member, { ready: false });
     member.on("message", (message: FromMember) => {
       obey(member, message).catch((err: unknown) => {
@@ -88,6 +89,7 @@ export async function startPrimary(config: Config, logger: Logger): Promise<Runn
     });
     member.on("exit", (code, signal) => {
       members.delete(member);
+      closeUntaken();
       if (ending) return;
       logger.error({ process: member.id, code, signal }, "a process has ended; it is replaced");
       setTimeout(() => {
@@ -123,6 +125,28 @@ export async function startPrimary(config: Config, logger: Logger): Promise<Runn
     },
     destroy: () => resources.disposeAsync(),
   };
+}
+
+/** A connection as the cluster hands it over. */
+interface Handle {
+  close(): void;
+}
+
+/**
+ * Follows the connections that are given to a member, one after the other, and returns what closes the last one where the member
+ * has not taken it: Node forgets it when the member dies before it has said so, and its client would wait for ever. (Node tells
+ * nobody of its messages of this kind, so `send` is watched. What was taken is closed on this side already.)
+ */
+function followHandover(member: Worker): () => void {
+  let last: Handle | undefined;
+  const child = member.process;
+  const send = child.send.bind(child) as (...args: unknown[]) => boolean;
+  child.send = (...args: unknown[]) => {
+    const [message, handle] = args as [{ act?: string } | undefined, Handle | undefined];
+    if (message?.act === "newconn") last = handle;
+    return send(...args);
+  };
+  return () => last?.close();
 }
 
 function openShared(config: Config, logger: Logger): Promise<OpenDatabase> {

@@ -53,15 +53,33 @@ export async function readBytes(req: HttpRequest, maxBytes: number): Promise<Buf
       },
     );
   if (Number(req.headers["content-length"] ?? 0) > maxBytes) throw tooLarge();
-  const chunks: Buffer[] = [];
-  let length = 0;
-  // Not destroyed when reading ends early: the refusal has yet to be sent on the same connection.
-  for await (const chunk of (req as Readable).iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
-    length += chunk.length;
-    if (length > maxBytes) throw tooLarge();
-    chunks.push(chunk);
-  }
-  return chunks.length === 1 ? (chunks[0] as Buffer) : Buffer.concat(chunks, length);
+  return await collect(req as Readable, maxBytes, tooLarge);
+}
+
+/** An iterator would take longer than all else that is done for a small body. */
+function collect(req: Readable, maxBytes: number, tooLarge: () => Error): Promise<Buffer> {
+  return new Promise((resolve, reject) => {
+    const chunks: Buffer[] = [];
+    let length = 0;
+    const onData = (chunk: Buffer) => {
+      length += chunk.length;
+      chunks.push(chunk);
+      // Not destroyed when reading ends early: the refusal has yet to be sent on the same connection.
+      if (length > maxBytes) over(() => reject(tooLarge()));
+    };
+    const onEnd = () =>
+      over(() => resolve(chunks.length === 1 ? (chunks[0] as Buffer) : Buffer.concat(chunks, length)));
+    const onError = (error: Error) => over(() => reject(error));
+    const onClose = () => over(() => reject(new Error("the client has gone")));
+    function over(settle: () => void): void {
+      req.off("data", onData).off("end", onEnd).off("error", onError).off("close", onClose);
+      if (!req.readableEnded) req.pause();
+      settle();
+    }
+    if (req.readableEnded) onEnd();
+    else if (req.destroyed) onClose();
+    else req.on("data", onData).on("end", onEnd).on("error", onError).on("close", onClose);
+  });
 }
 
 async function decompress(bytes: Buffer, encoding: string | undefined, maxBytes: number): Promise<Buffer> {

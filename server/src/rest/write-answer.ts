@@ -3,6 +3,7 @@ import { hash } from "node:crypto";
 import { promisify } from "node:util";
 import { brotliCompress, constants, gzip } from "node:zlib";
 import type { HttpRequest, HttpResponse } from "../listener/http.ts";
+import { AnswerFields } from "../listener/lean/fields.ts";
 import type { RestAnswer } from "./dialect.ts";
 
 const compressMinBytes = 1_024;
@@ -19,13 +20,14 @@ export async function writeAnswer(
   answer: RestAnswer & { readonly contentType?: string },
   header: Headers = new Headers(),
 ): Promise<void> {
-  const headers: Record<string, string> = { ...Object.fromEntries(header), ...answer.headers };
+  const headers: Record<string, string> = { ...fieldsOf(header), ...answer.headers };
   if (answer.body === undefined) {
     if (answer.status !== 204) headers["content-length"] = "0";
     end(res, answer.status, headers);
     return;
   }
-  let body: Buffer = Buffer.from(JSON.stringify(answer.body));
+  let body: Buffer | string = JSON.stringify(answer.body);
+  let length = Buffer.byteLength(body);
   headers["content-type"] = answer.contentType ?? "application/json";
   headers.vary = headers.vary ? `${headers.vary}, accept-encoding` : "accept-encoding";
   const reading = req.method === "GET" || req.method === "HEAD";
@@ -38,21 +40,34 @@ export async function writeAnswer(
       return;
     }
   }
-  const encoding =
-    body.length >= compressMinBytes ? chooseEncoding(req.headers["accept-encoding"]) : undefined;
+  const encoding = length >= compressMinBytes ? chooseEncoding(req.headers["accept-encoding"]) : undefined;
   if (encoding) {
-    body = await encoders[encoding](body);
+    body = await encoders[encoding](Buffer.from(body));
+    length = body.length;
     headers["content-encoding"] = encoding;
   }
-  headers["content-length"] = String(body.length);
+  headers["content-length"] = String(length);
   end(res, answer.status, headers, req.method === "HEAD" ? undefined : body);
 }
 
-function end(res: HttpResponse, status: number, headers: Record<string, string>, body?: Buffer): void {
+/** The fields of a call's answer, without the `Headers` that few of them ever become. */
+function fieldsOf(header: Headers): Record<string, string> {
+  if (!(header instanceof AnswerFields)) return Object.fromEntries(header);
+  const fields: Record<string, string> = {};
+  header.writeTo(fields);
+  return fields;
+}
+
+/** A text goes out in one piece with its head. */
+function end(
+  res: HttpResponse,
+  status: number,
+  headers: Record<string, string>,
+  body?: Buffer | string,
+): void {
   if (res.destroyed || res.headersSent) return;
   res.writeHead(status, headers);
-  if (body) res.write(body);
-  res.end();
+  res.end(body ?? "");
 }
 
 function matches(given: string | undefined, etag: string): boolean {

@@ -62,6 +62,8 @@ export function createDirectConnections(options: DirectOptions): DirectConnectio
   };
 }
 
+const nothing = Buffer.alloc(0);
+
 const connectionOf = Symbol("connection");
 
 type Carrying = Socket & { [connectionOf]?: DirectConnection };
@@ -206,6 +208,8 @@ class DirectConnection implements Wire {
   begin(header: AnswerFields): void {
     const head = `${statusLine(200)}${header.lines()}${this.#standing()}Transfer-Encoding: chunked\r\n\r\n`;
     this.#answering = true;
+    // It may take long, and nobody reads the request again.
+    this.#request = nothing;
     this.#socket.write(head, "latin1");
   }
   write(piece: Uint8Array): boolean {
