@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
+import { connect } from "node:net";
 import os from "node:os";
 import path from "node:path";
 import { after, before, describe, test } from "node:test";
@@ -119,6 +120,39 @@ describe("several processes on one port, on the embedded default", () => {
       await sleep(50);
     }
     assert.ok(!members().some(({ pid }) => pid === victim.pid));
+  });
+
+  test("a connection that is being given to a member that dies is closed, not forgotten", async () => {
+    const [victim] = members();
+    assert.ok(victim);
+    const replaced = server.log().split("a process has ended").length;
+    process.kill(victim.pid, "SIGSTOP");
+    const { hostname, port } = new URL(server.url);
+    const outcomes = Array.from({ length: 2 * processes }, async () => {
+      const socket = connect({ host: hostname, port: Number(port) });
+      socket.on("error", () => {});
+      socket.write("GET /livez HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
+      let got = "";
+      socket.on("data", (chunk) => {
+        got += chunk;
+      });
+      const timer = setTimeout(() => socket.destroy(), 10_000);
+      await new Promise((resolve) => socket.once("close", resolve));
+      clearTimeout(timer);
+      return got.startsWith("HTTP/1.1 200");
+    });
+    const answered = await Promise.race([Promise.all(outcomes), sleep(300)]);
+    assert.equal(answered, undefined, "the stopped member was given no connection");
+    const killed = performance.now();
+    process.kill(victim.pid, "SIGKILL");
+    const all = await Promise.all(outcomes);
+    assert.ok(performance.now() - killed < 5_000, "a client waited for nobody");
+    assert.ok(all.filter(Boolean).length >= all.length - 1);
+    while (server.log().split("a process has ended").length === replaced) await sleep(20);
+    for (let waited = 0; members().length < processes; waited += 50) {
+      assert.ok(waited < 30_000, "it was not replaced");
+      await sleep(50);
+    }
   });
 
   test("drains all of them on SIGTERM, and ends with 0 and without its database", async () => {
