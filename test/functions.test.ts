@@ -40,6 +40,13 @@ interface Setting extends AsyncDisposable {
   readonly fns: Fns;
 }
 
+/** Deletes what a test has left, and waits until nothing of it runs: then its log has an end. */
+async function deleteAll(fns: Fns): Promise<void> {
+  const { functions } = await fns.listFunctions({});
+  for (const { name } of functions) await fns.deleteFunction({ name });
+  for (const { name } of functions) for await (const _ of fns.streamLogs({ name, follow: true, tail: 0 }));
+}
+
 async function open(runtime?: "process", settings = {}): Promise<Setting> {
   const folder = await mkdtemp(path.join(tmpdir(), "pulsewire-functions-"));
   const server = await startTestServer({
@@ -49,10 +56,13 @@ async function open(runtime?: "process", settings = {}): Promise<Setting> {
     ...settings,
   });
   const session = grpcSession(server.url, withKey(server.tenant.apiKey).headers);
+  const fns = createClient(FunctionsService, session.transport);
   return {
     server,
-    fns: createClient(FunctionsService, session.transport),
+    fns,
     async [Symbol.asyncDispose]() {
+      // Processes outlive the server that started them, as containers do.
+      if (runtime) await deleteAll(fns);
       session[Symbol.dispose]();
       await server.stop();
       await rm(folder, { recursive: true, force: true });

@@ -107,7 +107,7 @@ describe("events on the wire", () => {
       money: new Money(),
       nothing: undefined,
       call() {},
-      list: [undefined, () => {}, Symbol("s"), Number.NaN, new Date(0), [[]]],
+      list: [undefined, () => {}, Symbol("s"), Number.NaN, -0, new Date(0), [[]]],
       infinite: Number.POSITIVE_INFINITY,
       boxed: [new Number(1), new String("s"), new Boolean(false)],
       map: new Map([["a", 1]]),

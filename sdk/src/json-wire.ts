@@ -5,7 +5,7 @@ const maxDepth = 90;
 
 /**
  * Writes an object as a google.protobuf.Struct, read as JSON.stringify reads it: `undefined`, functions and symbols are
- * left out, and are null in lists; a Date is a text; numbers that are not finite are null.
+ * left out, and are null in lists; a Date is a text; numbers that are not finite are null, and -0 is 0.
  *
  * @throws TypeError where JSON cannot hold it
  */
@@ -40,7 +40,8 @@ function writeValue(writer: WireWriter, value: unknown, depth: number): void {
     case "number":
       if (Number.isFinite(value)) {
         writer.byte(0x11);
-        writer.double(value);
+        // JSON has no negative zero.
+        writer.double(value + 0);
       } else {
         writer.byte(0x08);
         writer.byte(0);
