@@ -86,7 +86,7 @@ describe("progress from Kafka", () => {
     for (const [index, mechanism] of ["PLAIN", "SCRAM-SHA-512"].entries()) {
       if (index > 0) await kafka.produce(topic, [report(filename)]);
       // Each in a group of its own, which reads from the beginning: what was counted counts once.
-      const own = { PULSEWIRE_KAFKA_SASL: mechanism, PULSEWIRE_KAFKA_GROUP: `${mechanism} ${topic}` };
+      const own = { PULSEWIRE_KAFKA_SASL: mechanism, PULSEWIRE_KAFKA_GROUP: `${mechanism}-${topic}` };
       await using _worker = await startServerProcess({ ...trusting, ...own });
       await until(async () => (await doneOf(filename)) === index + 1, `${mechanism} signs in`);
     }
