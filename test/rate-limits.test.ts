@@ -202,11 +202,14 @@ describe("the limits of keys and tenants", () => {
     while (Number((await inForce())?.limits.requestsPerMinute) !== (requestsPerMinute ?? 0)) await sleep(5);
   };
 
-  test("without a limit there is no header", async () => {
-    const answer = await callJson(server.url, "GetMe", {}, { "x-api-key": server.tenant.apiKey });
-    assert.equal(answer.status, 200);
-    assert.equal(answer.headers.get("ratelimit"), null);
-    assert.equal(answer.headers.get("ratelimit-policy"), null);
+  test("without a limit there is no header, also before a server knows that there is none", async () => {
+    await using other = await serve(server.database);
+    for (const url of [other.url, other.url, server.url]) {
+      const answer = await callJson(url, "GetMe", {}, { "x-api-key": server.tenant.apiKey });
+      assert.equal(answer.status, 200);
+      assert.equal(answer.headers.get("ratelimit"), null);
+      assert.equal(answer.headers.get("ratelimit-policy"), null);
+    }
   });
 
   test("a key's calls of all methods count together, those of other keys apart", async () => {

@@ -46,6 +46,7 @@ function callerOn(socket: Socket, request: Buffer): Caller {
   let kept: Buffer | undefined;
   const fail = (chunk: Buffer) => answer.reject(new Error(`no good answer: ${chunk.toString("latin1")}`));
   socket.on("error", (error) => answer.reject(error));
+  socket.on("close", () => answer.reject(new Error("the connection was closed")));
   socket.on("data", (chunk: Buffer) => {
     if (missing === 0) {
       const start = kept ? Buffer.concat([kept, chunk]) : chunk;

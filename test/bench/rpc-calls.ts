@@ -103,6 +103,7 @@ export async function rpcJsonWorkload(options: RpcCallOptions): Promise<Workload
     let length = 0;
     let text = "";
     let got = 0;
+    socket.on("close", () => answer.reject(new Error("the connection was closed, or an answer was shorter")));
     socket.on("data", (chunk: Buffer) => {
       if (length === 0) {
         text += chunk.toString("latin1");

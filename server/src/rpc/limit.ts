@@ -69,7 +69,7 @@ export function limitCallerInterceptor(
       const limits: Limited[] = [];
       if (keyQuota > 0) limits.push({ name: "api-key", quota: keyQuota, owner: caller.apiKeyId ?? "" });
       if (tenantQuota > 0) limits.push({ name: "tenant", quota: tenantQuota, owner: caller.tenantId });
-      return limited(windows, paces, limits, next, req);
+      return limits.length === 0 ? next(req) : limited(windows, paces, limits, next, req);
     };
     if (known) return limit(Number(known.limits.requestsPerMinute));
     return tenants
