@@ -1,4 +1,4 @@
-/** All benches: node test/bench/run.ts [--json bench.json] [--seconds n] [--rounds n] [--without-functions] */
+/** All benches: node test/bench/run.ts [--json bench.json] [--seconds n] [--rounds n] [--without alerts,functions] */
 import { existsSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { alertsBench } from "./alerts.ts";
@@ -22,7 +22,7 @@ const { values } = parseArgs({
     json: { type: "string", default: "bench.json" },
     seconds: { type: "string", default: "5" },
     rounds: { type: "string", default: "5" },
-    "without-functions": { type: "boolean", default: false },
+    without: { type: "string", default: "" },
   },
 });
 const results = [];
@@ -35,22 +35,25 @@ const alerts = async ({ seconds, rounds }: { seconds: number; rounds: number }) 
   alertsBench({ seconds: Math.max(5, seconds), rounds: Math.min(3, rounds) });
 const sdk = async ({ seconds, rounds }: { seconds: number; rounds: number }) =>
   sdkBench({ events: 20_000 * seconds, rounds });
-for (const bench of [
-  rpcBench,
-  restBench,
-  fanOutBench,
-  ingestBench,
+const benches = {
+  rpc: rpcBench,
+  rest: restBench,
+  fanOut: fanOutBench,
+  ingest: ingestBench,
   sustained,
-  figures,
-  authBench,
-  metricsBench,
+  analytics: figures,
+  auth: authBench,
+  metrics: metricsBench,
   alerts,
-  noisyNeighbourBench,
-  progressBench,
+  noisyNeighbour: noisyNeighbourBench,
+  progress: progressBench,
   sdk,
-  sdkSizeBench,
-  ...(canRunDocker && !values["without-functions"] ? [functionsBench] : []),
-]) {
+  sdkSize: sdkSizeBench,
+  ...(canRunDocker && { functions: functionsBench }),
+};
+const without = values.without.split(",");
+for (const [name, bench] of Object.entries(benches)) {
+  if (without.includes(name)) continue;
   const result = await bench({ seconds: Number(values.seconds), rounds: Number(values.rounds) });
   printResult(result);
   results.push(result);
