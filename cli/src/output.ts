@@ -1,5 +1,6 @@
 import { type DescMessage, type MessageShape, toJson } from "@bufbuild/protobuf";
 import { timestampMs } from "@pulsewire/sdk";
+import type { Call } from "./command.ts";
 import { type Io, write } from "./io.ts";
 
 type Timestamp = Parameters<typeof timestampMs>[0];
@@ -16,6 +17,32 @@ export async function printJson<D extends DescMessage>(
 /** Prints a value as a line of JSON. */
 export async function printValue(io: Io, value: unknown): Promise<void> {
   await write(io.stdout, `${JSON.stringify(value)}\n`);
+}
+
+/** How a list is shown to people. */
+interface Table<Item> {
+  readonly head: string[];
+  row(item: Item): string[];
+  /** What is said where the list is empty. */
+  readonly none: string;
+}
+
+/** Prints a list that comes in pieces: each item as a line of ProtoJSON at once, or all in columns. */
+export async function printList<D extends DescMessage, Piece>(
+  { io, json }: Pick<Call, "io" | "json">,
+  schema: D,
+  pieces: AsyncIterable<Piece> | Iterable<Piece>,
+  itemsOf: (piece: Piece) => readonly MessageShape<D>[],
+  table: Table<MessageShape<D>>,
+): Promise<void> {
+  const rows: string[][] = [];
+  for await (const piece of pieces) {
+    for (const item of itemsOf(piece)) {
+      if (json) await printJson(io, schema, item);
+      else rows.push(table.row(item));
+    }
+  }
+  if (!json) await printTable(io, table.head, rows, table.none);
 }
 
 /** Prints rows in columns; with no rows, what is said then. */

@@ -3,7 +3,7 @@ import type { Call, Command } from "../command.ts";
 import { exitCodes } from "../failure.ts";
 import { following } from "../following.ts";
 import { write } from "../io.ts";
-import { plain, printFacts, printJson, printTable, timeText, word } from "../output.ts";
+import { plain, printFacts, printJson, printList, timeText, word } from "../output.ts";
 import { parseMoment, parseWord, wordsOf } from "../values.ts";
 
 const list: Command = {
@@ -27,7 +27,7 @@ const list: Command = {
     },
   },
   async run(call) {
-    const { args, io, json } = call;
+    const { args } = call;
     const severity = args.text("severity");
     const request = {
       pageSize: 1000,
@@ -36,15 +36,12 @@ const list: Command = {
       ruleId: args.text("rule") ?? "",
       ...(severity && { minSeverity: parseWord("--severity", severity, AlertSeverity) }),
     };
-    const rows: string[][] = [];
-    for await (const { alerts } of pages((await call.open()).metrics.listAlerts, request)) {
-      for (const alert of alerts) {
-        if (json) await printJson(io, AlertSchema, alert);
-        else rows.push(rowOf(alert));
-      }
-    }
-    const head = ["id", "state", "severity", "rule", "value", "since", "message"];
-    if (!json) await printTable(io, head, rows, "There are no such alerts.");
+    const found = pages((await call.open()).metrics.listAlerts, request);
+    await printList(call, AlertSchema, found, ({ alerts }) => alerts, {
+      head: ["id", "state", "severity", "rule", "value", "since", "message"],
+      row: rowOf,
+      none: "There are no such alerts.",
+    });
     return undefined;
   },
 };

@@ -3,7 +3,7 @@ import { type ApiKey, ApiKeySchema, ApiKeyState, durationFromMs, pages, Scope } 
 import type { Call, Command } from "../command.ts";
 import { exitCodes } from "../failure.ts";
 import { write } from "../io.ts";
-import { plain, printJson, printTable, printValue, timeText, word } from "../output.ts";
+import { plain, printList, printValue, timeText, word } from "../output.ts";
 import { parseLength, parseMoment, parseWord, wordsOf } from "../values.ts";
 
 const list: Command = {
@@ -11,30 +11,20 @@ const list: Command = {
   summary: "lists API keys, newest first",
   options: { all: { type: "boolean", help: "also those that are expired or revoked" } },
   async run(call) {
-    const { args, io, json } = call;
-    const rows: string[][] = [];
-    const request = { pageSize: 1000, includeInactive: args.flag("all") };
-    for await (const { apiKeys } of pages((await call.open()).auth.listApiKeys, request)) {
-      for (const key of apiKeys) {
-        if (json) await printJson(io, ApiKeySchema, key);
-        else
-          rows.push([
-            key.id,
-            key.prefix,
-            plain(key.name),
-            word(ApiKeyState, key.state),
-            timeText(key.lastUsedAt),
-            scopesOf(key),
-          ]);
-      }
-    }
-    if (!json)
-      await printTable(
-        io,
-        ["id", "begins with", "name", "state", "last used", "scopes"],
-        rows,
-        "There are no keys.",
-      );
+    const request = { pageSize: 1000, includeInactive: call.args.flag("all") };
+    const found = pages((await call.open()).auth.listApiKeys, request);
+    await printList(call, ApiKeySchema, found, ({ apiKeys }) => apiKeys, {
+      head: ["id", "begins with", "name", "state", "last used", "scopes"],
+      row: (key) => [
+        key.id,
+        key.prefix,
+        plain(key.name),
+        word(ApiKeyState, key.state),
+        timeText(key.lastUsedAt),
+        scopesOf(key),
+      ],
+      none: "There are no keys.",
+    });
     return undefined;
   },
 };

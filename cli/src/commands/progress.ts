@@ -11,7 +11,7 @@ import type { Call, Command } from "../command.ts";
 import { exitCodes, Failure } from "../failure.ts";
 import { following } from "../following.ts";
 import { write } from "../io.ts";
-import { plain, printFacts, printJson, printTable, timeText } from "../output.ts";
+import { plain, printFacts, printJson, printList, timeText } from "../output.ts";
 
 const watch: Command = {
   name: "watch",
@@ -62,21 +62,21 @@ const list: Command = {
     limit: { type: "string", value: "COUNT", help: "at most this many; 100 unless given" },
   },
   async run(call) {
-    const { args, io, json } = call;
+    const { args } = call;
     const limit = args.number("limit", 1, 1_000_000) ?? 100;
     const files = await take(await call.open(), args.operands[0] ?? "", args.flag("open"), limit);
-    if (json) for (const file of files) await printJson(io, ProgressSchema, file);
-    else {
-      const rows = files.map((file) => [
+    await printList(call, ProgressSchema, [files], (found) => found, {
+      head: ["client", "file", "lines", "%", "state", "updated"],
+      row: (file) => [
         file.clientKrn,
         plain(file.filename),
         countsOf(file),
         percentageOf(file),
         stateOf(file),
         timeText(file.updatedAt),
-      ]);
-      await printTable(io, ["client", "file", "lines", "%", "state", "updated"], rows, "There are no files.");
-    }
+      ],
+      none: "There are no files.",
+    });
     return undefined;
   },
 };

@@ -10,7 +10,7 @@ import {
 import type { Call, Command } from "../command.ts";
 import { exitCodes } from "../failure.ts";
 import { write } from "../io.ts";
-import { plain, printFacts, printJson, printTable, printValue, timeText, word } from "../output.ts";
+import { plain, printFacts, printJson, printList, printValue, timeText, word } from "../output.ts";
 import { parseLength, parsePairs, parseWord, wordsOf } from "../values.ts";
 
 const list: Command = {
@@ -21,21 +21,19 @@ const list: Command = {
     state: { type: "string", value: "WORD", values: wordsOf(StoreState), help: "only those in this state" },
   },
   async run(call) {
-    const { args, io, json } = call;
+    const { args } = call;
     const state = args.text("state");
     const request = {
       pageSize: 1000,
       nameContains: args.text("name") ?? "",
       ...(state && { state: parseWord("--state", state, StoreState) }),
     };
-    const rows: string[][] = [];
-    for await (const { stores } of pages((await call.open()).metrics.listStores, request)) {
-      for (const store of stores) {
-        if (json) await printJson(io, StoreSchema, store);
-        else rows.push([store.id, plain(store.name), intervalOf(store), labelsOf(store)]);
-      }
-    }
-    if (!json) await printTable(io, ["id", "name", "every", "labels"], rows, "There are no stores.");
+    const found = pages((await call.open()).metrics.listStores, request);
+    await printList(call, StoreSchema, found, ({ stores }) => stores, {
+      head: ["id", "name", "every", "labels"],
+      row: (store) => [store.id, plain(store.name), intervalOf(store), labelsOf(store)],
+      none: "There are no stores.",
+    });
     return undefined;
   },
 };

@@ -3,8 +3,8 @@ import type { DescMethod } from "@bufbuild/protobuf";
 import { ConnectError, createContextKey } from "@connectrpc/connect";
 import { Counter, Histogram, type Registry } from "prom-client";
 import { httpStatusOf } from "../rest/http-status.ts";
-import { type Interceptor, settle } from "../rpc/interceptor.ts";
-import { wrapStream } from "../rpc/stream.ts";
+import type { Interceptor } from "../rpc/interceptor.ts";
+import { observeEnd } from "../rpc/stream.ts";
 
 export interface CallMetrics {
   /** Counts a call that has ended. `endpoint` is a path of the contract, never one with ids in it. */
@@ -144,18 +144,6 @@ export function callMetricsInterceptor(metrics: CallMetrics): Interceptor {
       const status = error === undefined ? 200 : httpStatusOf(ConnectError.from(error));
       meterOf(req.method).observe(status, (performance.now() - started) / 1_000);
     };
-    return settle(
-      next,
-      req,
-      (res) => {
-        if (res.stream) return { ...res, message: wrapStream(res.message, { onEnd: finish }) };
-        finish();
-        return res;
-      },
-      (error) => {
-        finish(error);
-        throw error;
-      },
-    );
+    return observeEnd(next, req, finish);
   };
 }

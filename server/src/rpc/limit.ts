@@ -9,7 +9,7 @@ import type { TenantSettingsCache } from "../auth/tenants/settings.ts";
 import { AuthService } from "../gen/pulsewire/auth/v1/auth_service_pb.js";
 import { ErrorReason } from "../gen/pulsewire/common/v1/error_reason_pb.js";
 import type { AccessRule } from "./access.ts";
-import { callerKey } from "./caller.ts";
+import { type Caller, callerKey } from "./caller.ts";
 import { clientAddressKey } from "./client-address.ts";
 import { failure } from "./errors.ts";
 import type { AnyRequest, AnyResponse, Interceptor, Next } from "./interceptor.ts";
@@ -62,20 +62,26 @@ export function limitCallerInterceptor(
   return (next) => (req) => {
     const caller = req.contextValues.get(callerKey);
     if (!caller) return next(req);
-    const keyQuota = caller.requestsPerMinute ?? 0;
-    const known = tenants.peek(caller.tenantId);
-    if (known && keyQuota === 0 && known.limits.requestsPerMinute === 0n) return next(req);
-    const limit = (tenantQuota: number) => {
-      const limits: Limited[] = [];
-      if (keyQuota > 0) limits.push({ name: "api-key", quota: keyQuota, owner: caller.apiKeyId ?? "" });
-      if (tenantQuota > 0) limits.push({ name: "tenant", quota: tenantQuota, owner: caller.tenantId });
+    const answer = (tenantQuota: number) => {
+      const limits = limitsOf(caller, tenantQuota);
       return limits.length === 0 ? next(req) : limited(windows, paces, limits, next, req);
     };
-    if (known) return limit(Number(known.limits.requestsPerMinute));
+    const known = tenants.peek(caller.tenantId);
+    if (known) return answer(Number(known.limits.requestsPerMinute));
     return tenants
       .load(caller.tenantId)
-      .then((loaded) => limit(Number(loaded?.limits.requestsPerMinute ?? 0)));
+      .then((loaded) => answer(Number(loaded?.limits.requestsPerMinute ?? 0)));
   };
+}
+
+const unlimited: readonly Limited[] = [];
+
+function limitsOf({ requestsPerMinute: keyQuota = 0, apiKeyId, tenantId }: Caller, tenantQuota: number) {
+  if (keyQuota === 0 && tenantQuota === 0) return unlimited;
+  const limits: Limited[] = [];
+  if (keyQuota > 0) limits.push({ name: "api-key", quota: keyQuota, owner: apiKeyId ?? "" });
+  if (tenantQuota > 0) limits.push({ name: "tenant", quota: tenantQuota, owner: tenantId });
+  return limits;
 }
 
 /** Items of the two headers. */

@@ -3,8 +3,8 @@ import { LRUCache } from "lru-cache";
 import type { Logger } from "pino";
 import { callerKey } from "./caller.ts";
 import { clientAddressKey } from "./client-address.ts";
-import { type Interceptor, settle } from "./interceptor.ts";
-import { wrapStream } from "./stream.ts";
+import type { Interceptor } from "./interceptor.ts";
+import { observeEnd } from "./stream.ts";
 import { requestIdKey } from "./trace.ts";
 
 /** A tenant, or an address, that sends more calls than it may is told of once in this time. */
@@ -43,18 +43,6 @@ export function logInterceptor(logger: Logger): Interceptor {
         "call",
       );
     };
-    return settle(
-      next,
-      req,
-      (res) => {
-        if (res.stream) return { ...res, message: wrapStream(res.message, { onEnd: finish }) };
-        finish();
-        return res;
-      },
-      (error) => {
-        finish(error);
-        throw error;
-      },
-    );
+    return observeEnd(next, req, finish);
   };
 }

@@ -1,4 +1,5 @@
 import { Call } from "../listener/lean/call.ts";
+import { type Answer, type AnyRequest, type Next, settle } from "./interceptor.ts";
 import { OneMessage } from "./one-message.ts";
 import { PushStream } from "./push-stream.ts";
 
@@ -18,6 +19,23 @@ export function wrapStream<T>(source: AsyncIterable<T>, hooks: StreamHooks<T>): 
   return source instanceof PushStream || source instanceof OneMessage
     ? source.tapped(hooks)
     : wrapIterable(source, hooks);
+}
+
+/** Goes on, and tells when the call is over and with which error: a stream when its last message is through. */
+export function observeEnd(next: Next, req: AnyRequest, ended: (error?: unknown) => void): Answer {
+  return settle(
+    next,
+    req,
+    (res) => {
+      if (res.stream) return { ...res, message: wrapStream(res.message, { onEnd: ended }) };
+      ended();
+      return res;
+    },
+    (error) => {
+      ended(error);
+      throw error;
+    },
+  );
 }
 
 /** The request with other parts in place of its own, for the next interceptor. */

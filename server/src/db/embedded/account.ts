@@ -43,7 +43,9 @@ function findSetpriv(): string {
     try {
       accessSync(candidate, constants.X_OK);
       return candidate;
-    } catch {}
+    } catch {
+      // Not in this folder.
+    }
   }
   throw new EmbeddedDatabaseError(
     "no_setpriv",
