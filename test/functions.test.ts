@@ -1,9 +1,6 @@
 /** FunctionsService through the wire, with local processes in place of containers; `test/docker` has a real engine. */
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import path from "node:path";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type Client, Code, createClient } from "@connectrpc/connect";
@@ -18,8 +15,9 @@ import { type LogLine, LogStream } from "../server/src/gen/pulsewire/functions/v
 import { takeLease } from "../server/src/jobs/lease.ts";
 import { createTestDatabase } from "./helpers/database.ts";
 import { assertFails } from "./helpers/errors.ts";
+import { keyEncryption, processRuntime, startFunctionServer } from "./helpers/function-server.ts";
 import { withKey } from "./helpers/platform.ts";
-import { grpcSession, serve, startTestServer, type TestServer } from "./helpers/server.ts";
+import { grpcSession, serve, type TestServer } from "./helpers/server.ts";
 
 const shell = (script: string) => ["/bin/sh", "-c", script];
 const forever = shell("echo up; while :; do sleep 0.1; done");
@@ -40,32 +38,15 @@ interface Setting extends AsyncDisposable {
   readonly fns: Fns;
 }
 
-/** Deletes what a test has left, and waits until nothing of it runs: then its log has an end. */
-async function deleteAll(fns: Fns): Promise<void> {
-  const { functions } = await fns.listFunctions({});
-  for (const { name } of functions) await fns.deleteFunction({ name });
-  for (const { name } of functions) for await (const _ of fns.streamLogs({ name, follow: true, tail: 0 }));
-}
-
 async function open(runtime?: "process", settings = {}): Promise<Setting> {
-  const folder = await mkdtemp(path.join(tmpdir(), "pulsewire-functions-"));
-  const server = await startTestServer({
-    PULSEWIRE_DATA_DIR: folder,
-    PULSEWIRE_KEY_ENCRYPTION_KEY: Buffer.alloc(32, 7).toString("base64"),
-    ...(runtime && { PULSEWIRE_FUNCTIONS_RUNTIME: runtime }),
-    ...settings,
-  });
+  const server = await startFunctionServer({ ...(runtime && processRuntime), ...settings });
   const session = grpcSession(server.url, withKey(server.tenant.apiKey).headers);
-  const fns = createClient(FunctionsService, session.transport);
   return {
     server,
-    fns,
+    fns: createClient(FunctionsService, session.transport),
     async [Symbol.asyncDispose]() {
-      // Processes outlive the server that started them, as containers do.
-      if (runtime) await deleteAll(fns);
       session[Symbol.dispose]();
       await server.stop();
-      await rm(folder, { recursive: true, force: true });
     },
   };
 }
@@ -444,8 +425,8 @@ describe("several workers", () => {
     const { server, fns } = setting;
     const second = await serve(server.database, {
       PULSEWIRE_DATA_DIR: server.context.config.dataDir,
-      PULSEWIRE_KEY_ENCRYPTION_KEY: Buffer.alloc(32, 7).toString("base64"),
-      PULSEWIRE_FUNCTIONS_RUNTIME: "process",
+      ...keyEncryption,
+      ...processRuntime,
       PULSEWIRE_ROLE: "worker",
     });
     let isOpen = true;

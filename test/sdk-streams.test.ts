@@ -1,9 +1,6 @@
 /** Clients of the SDK on the real server: streams that go on over restarts and cuts, pages, sessions. */
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import path from "node:path";
 import { after, before, describe, test } from "node:test";
 import { Code } from "@connectrpc/connect";
 import {
@@ -20,11 +17,9 @@ import {
 } from "../sdk/src/index.ts";
 import { createClient as createWebClient } from "../sdk/src/web.ts";
 import { startConnectServer } from "./helpers/connect-server.ts";
+import { keyEncryption, startFunctionServer } from "./helpers/function-server.ts";
 import { type Proxy as Line, startProxy } from "./helpers/proxy.ts";
-import { serve, startTestServer, type TestServer } from "./helpers/server.ts";
-
-/** All servers on one database need the same. */
-const secret = { PULSEWIRE_KEY_ENCRYPTION_KEY: Buffer.alloc(32, 7).toString("base64") };
+import { serve, type TestServer } from "./helpers/server.ts";
 
 let server: TestServer;
 let writer: PulsewireClient;
@@ -34,17 +29,9 @@ let line: Line;
 const undo = new AsyncDisposableStack();
 
 before(async () => {
-  const folder = await mkdtemp(path.join(tmpdir(), "pulsewire-sdk-"));
-  undo.defer(() => rm(folder, { recursive: true, force: true }));
-  server = undo.use(
-    await startTestServer({
-      ...secret,
-      PULSEWIRE_DATA_DIR: folder,
-      PULSEWIRE_FUNCTIONS_RUNTIME: "process",
-    }),
-  );
+  server = undo.use(await startFunctionServer());
   writer = undo.use(createClient({ endpoint: server.url, apiKey: server.tenant.apiKey }));
-  restarted = await serve(server.database, { ...secret, PULSEWIRE_ROLE: "api" });
+  restarted = await serve(server.database, { ...keyEncryption, PULSEWIRE_ROLE: "api" });
   undo.defer(() => restarted[Symbol.asyncDispose]());
   line = undo.use(await startProxy(restarted.url));
 });
@@ -55,7 +42,7 @@ async function restart(): Promise<void> {
   await restarted[Symbol.asyncDispose]();
   await sleep(100);
   restarted = await serve(server.database, {
-    ...secret,
+    ...keyEncryption,
     PULSEWIRE_ROLE: "api",
     PORT: String(restarted.port),
   });
@@ -341,7 +328,7 @@ test("pages come one after the other, from the one asked for, and end", async ()
 describe("sessions", () => {
   test("are refreshed before they expire, and opened again when they have ended", async (t) => {
     await using brief = await serve(server.database, {
-      ...secret,
+      ...keyEncryption,
       PULSEWIRE_ACCESS_TOKEN_TTL: "60",
       PULSEWIRE_ROLE: "api",
     });

@@ -1,15 +1,13 @@
 /** Every command of `pulsewire` as a process of its own, against the real server. */
 import assert from "node:assert/strict";
-import { mkdtemp, readFile, rm, stat } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { readFile, stat } from "node:fs/promises";
 import path from "node:path";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { createClient, type PulsewireClient } from "../../sdk/src/index.ts";
-import { serve, startTestServer, type TestServer } from "../helpers/server.ts";
+import { keyEncryption, startFunctionServer } from "../helpers/function-server.ts";
+import { serve, type TestServer } from "../helpers/server.ts";
 import { createPerson, type Ended, type Person } from "./cli.ts";
-
-const secret = { PULSEWIRE_KEY_ENCRYPTION_KEY: Buffer.alloc(32, 7).toString("base64") };
 
 let server: TestServer;
 let client: PulsewireClient;
@@ -18,15 +16,7 @@ let owner: Person;
 const undo = new AsyncDisposableStack();
 
 before(async () => {
-  const folder = await mkdtemp(path.join(tmpdir(), "pulsewire-cli-server-"));
-  undo.defer(() => rm(folder, { recursive: true, force: true }));
-  server = undo.use(
-    await startTestServer({
-      ...secret,
-      PULSEWIRE_DATA_DIR: folder,
-      PULSEWIRE_FUNCTIONS_RUNTIME: "process",
-    }),
-  );
+  server = undo.use(await startFunctionServer());
   client = undo.use(createClient({ endpoint: server.url, apiKey: server.tenant.apiKey }));
   owner = undo.use(await createPerson(server));
 });
@@ -230,7 +220,7 @@ describe("send", () => {
 
 describe("watching", () => {
   test("tail: as text and JSON, over a restart of the server, and from a cursor", async () => {
-    let other = await serve(server.database, { ...secret, PULSEWIRE_ROLE: "api" });
+    let other = await serve(server.database, { ...keyEncryption, PULSEWIRE_ROLE: "api" });
     const ingest = (n: number) =>
       client.ingestion.ingestEvent({
         event: {
@@ -251,7 +241,11 @@ describe("watching", () => {
       await running.until('{"n":2}');
       await other[Symbol.asyncDispose]();
       for (const n of [3, 4]) await ingest(n);
-      other = await serve(server.database, { ...secret, PULSEWIRE_ROLE: "api", PORT: String(other.port) });
+      other = await serve(server.database, {
+        ...keyEncryption,
+        PULSEWIRE_ROLE: "api",
+        PORT: String(other.port),
+      });
       await ingest(5);
       const { stdout, stderr } = assertOk(await running.ended);
       const numbers = [...stdout.matchAll(/\{"n":(\d)\}/g)].map(([, n]) => Number(n));
