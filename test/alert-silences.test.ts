@@ -220,7 +220,10 @@ describe("a restart", () => {
       transitions.map(({ to }) => AlertState[to]),
       ["PENDING", "FIRING", "RECOVERING", "RESOLVED"],
     );
-    const { alerts } = await metrics.listAlerts({ ruleId, states: everyState });
-    assert.equal(alerts.length, 1);
+    // The silent series was missed once, and not at its first sample.
+    for (const id of [ruleId, silent]) {
+      const { alerts } = await metrics.listAlerts({ ruleId: id, states: everyState });
+      assert.equal(alerts.length, 1);
+    }
   });
 });

@@ -161,7 +161,8 @@ export class EvaluationMemory {
       const lastMs = found.get(pair.subject.ref);
       const { rule, tracker } = pair;
       if (lastMs === undefined) pair.dormant = true;
-      else tracker.lastMs = Math.min(lastMs, Math.max(tracker.lastMs, lastMs - (rule.absenceMs ?? 0)));
+      // So that the last sample is taken in once more, and is not missed at its own time.
+      else tracker.lastMs = Math.min(lastMs, Math.max(tracker.lastMs, lastMs - (rule.absenceMs ?? 0) + 1));
     }
   }
 
