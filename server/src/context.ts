@@ -223,7 +223,7 @@ export async function createContext(
   registerFunctionMetrics(prometheus.registry, db);
   const deliveryAttempts = registerDeliveryMetrics(prometheus.registry, db);
   const processedEvents = registerProcessingMetrics(prometheus.registry, db);
-  const samples = createSampleWriter(db, config.limits, activity, usage, tenantSettings);
+  const samples = createSampleWriter(db, pool, config.limits, activity, usage, tenantSettings);
   let publicCaller: Caller | undefined;
   const context = {
     config,

@@ -1,18 +1,14 @@
 import type { Kysely } from "kysely";
+import type { Pool } from "pg";
 import type { TenantSettingsCache } from "../auth/tenants/settings.ts";
 import type { Config } from "../config.ts";
 import { GroupCommit, type Submission } from "../db/group-commit.ts";
 import type { Database } from "../db/schema.ts";
-import { type TenantTransaction, withTenants } from "../db/tenant.ts";
 import type { Activity } from "./activity.ts";
-import { resolveSeries, type SeriesLimit } from "./resolve-series.ts";
+import { createSampleFlush } from "./flush.ts";
 import { isWritten, type PendingCall, type SampleCall, type SampleResult } from "./sample-batch.ts";
 import { createSeriesCache, type SeriesCache } from "./series-cache.ts";
-import { insertBatch } from "./storage/batches.ts";
 import { dayMs } from "./storage/blocks.ts";
-import type { SampleColumns } from "./storage/columns.ts";
-import { existingStores } from "./store.ts";
-import { countUsage } from "./usage/count.ts";
 import type { Usage } from "./usage/usage.ts";
 
 /** Samples of one transaction: enough to share the commit, few enough to keep its callers waiting only shortly. */
@@ -29,6 +25,7 @@ export interface SampleWriter {
 
 export function createSampleWriter(
   db: Kysely<Database>,
+  pool: Pool,
   limits: Config["limits"],
   activity: Activity,
   usage: Usage,
@@ -37,20 +34,14 @@ export function createSampleWriter(
   const series = createSeriesCache(limits.seriesCacheSize);
   const seriesLimit = async (tenantId: string) =>
     (tenants.peek(tenantId) ?? (await tenants.load(tenantId)))?.limits.series ?? 0n;
+  const flush = createSampleFlush(db, pool, seriesLimit);
   const commits = new GroupCommit<SampleCall, SampleResult>({
     weigh: ({ batch }) => batch.size,
     maxRowsPerFlush: maxSamplesPerFlush,
     maxFlushes,
     maxQueuedRows: limits.maxQueuedRows,
     async flush(submissions) {
-      const byTenant = Map.groupBy(submissions, ({ tenantId }) => tenantId);
-      await withTenants(db, async (enter) => {
-        // Always the same order of tenants, so that two flushes never wait for each other crosswise.
-        for (const tenantId of [...byTenant.keys()].sort()) {
-          const calls = byTenant.get(tenantId) ?? [];
-          await flushTenant(await enter(tenantId), tenantId, calls, seriesLimit);
-        }
-      });
+      await flush(submissions);
       for (const submission of submissions) remember(submission, series, activity, usage);
     },
   });
@@ -70,38 +61,6 @@ export function createSampleWriter(
   };
 }
 
-type Submitted = Submission<SampleCall, SampleResult>;
-
-async function flushTenant(
-  trx: TenantTransaction,
-  tenantId: string,
-  submissions: readonly Submitted[],
-  seriesLimit: SeriesLimit,
-): Promise<void> {
-  const calls = submissions.flatMap((submission) => {
-    submission.results = submission.rows.map(() => ({ newSeries: 0, refused: new Map() }));
-    return submission.rows.map((call, index) => ({
-      ...call,
-      result: submission.results[index] as SampleResult,
-    }));
-  });
-  const storeIds = new Set(calls.flatMap(({ batch }) => [...batch.storeIds()]));
-  const stores = await existingStores(trx, tenantId, [...storeIds]);
-  if (stores.size < storeIds.size) {
-    for (const { batch, result } of calls) {
-      batch.series.forEach(({ storeId }, run) => {
-        if (!stores.has(storeId)) result.refused.set(run, "NOT_FOUND");
-      });
-    }
-  }
-  await resolveSeries(trx, tenantId, calls, seriesLimit);
-  const parts = calls.filter(isWritten).flatMap(columnsOf);
-  if (parts.length === 0) return;
-  await insertBatch(trx, tenantId, parts);
-  const samples = parts.reduce((sum, { times }) => sum + times.length, 0);
-  await countUsage(trx, tenantId, { samples });
-}
-
 /** How many samples of a call are written. */
 function writtenIn(call: PendingCall): number {
   if (!isWritten(call)) return 0;
@@ -109,18 +68,9 @@ function writtenIn(call: PendingCall): number {
   return [...result.refused.keys()].reduce((size, run) => size - (batch.counts[run] as number), batch.size);
 }
 
-/** The samples of a call, without the runs that were refused; nothing where nothing is left. */
-function columnsOf({ batch, result }: PendingCall): SampleColumns[] {
-  const { series, counts, times, values, size } =
-    result.refused.size > 0 ? batch.without(result.refused) : batch;
-  if (size === 0) return [];
-  const refs = series.map(({ ref }) => ref);
-  return [{ refs, counts, times: times.subarray(0, size), values: values.subarray(0, size) }];
-}
-
 /** After the commit: series that are known now, and stores that were heard from. */
 function remember(
-  { tenantId, rows, results }: Submitted,
+  { tenantId, rows, results }: Submission<SampleCall, SampleResult>,
   cache: SeriesCache,
   activity: Activity,
   usage: Usage,
