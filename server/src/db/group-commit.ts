@@ -13,6 +13,7 @@
 import type { ConnectError } from "@connectrpc/connect";
 import { ErrorReason } from "../gen/pulsewire/common/v1/error_reason_pb.js";
 import { failure } from "../rpc/errors.ts";
+import { Later } from "../rpc/later.ts";
 import { Lane } from "./lane.ts";
 import { classifyDatabaseError } from "./sqlstate.ts";
 
@@ -56,8 +57,7 @@ interface Waiting<Row, Result> extends Submission<Row, Result> {
   readonly weight: number;
   readonly bytes: number;
   readonly since: number;
-  resolve(results: readonly Result[]): void;
-  reject(error: unknown): void;
+  readonly answer: Later<readonly Result[]>;
 }
 
 const maxPriority = 10;
@@ -94,19 +94,19 @@ export class GroupCommit<Row, Result> {
   }
 
   /** Commits rows together with those of other calls. Throws OVERLOADED when the queue has no room for them. */
-  submit(tenantId: string, rows: readonly Row[], urgency: Urgency = {}): Promise<readonly Result[]> {
+  submit(tenantId: string, rows: readonly Row[], urgency: Urgency = {}): Later<readonly Result[]> {
     const { weigh } = this.#options;
     const { priority = maxPriority, bytes = 0 } = urgency;
     const weight = weigh ? rows.reduce((sum, row) => sum + weigh(row), 0) : rows.length;
     if (weight > this.room(priority) || !this.#hasBytes(bytes, priority)) throw this.overloaded(weight);
-    return new Promise((resolve, reject) => {
-      const since = performance.now();
-      this.#lanes[priority]?.add({ tenantId, rows, weight, bytes, since, results: [], resolve, reject });
-      this.#queued++;
-      this.#queuedRows += weight;
-      this.#queuedBytes += bytes;
-      this.#start();
-    });
+    const answer = new Later<readonly Result[]>();
+    const since = performance.now();
+    this.#lanes[priority]?.add({ tenantId, rows, weight, bytes, since, results: [], answer });
+    this.#queued++;
+    this.#queuedRows += weight;
+    this.#queuedBytes += bytes;
+    this.#start();
+    return answer;
   }
 
   /** Rows that a submission of this priority may have now. An empty queue takes any. */
@@ -189,12 +189,12 @@ export class GroupCommit<Row, Result> {
     if (submissions.length === 0) return;
     try {
       await this.#options.flush(submissions);
-      for (const submission of submissions) submission.resolve(submission.results);
+      for (const submission of submissions) submission.answer.resolve(submission.results);
     } catch (error) {
       if (submissions.length > 1 && isFaultOfRows(error)) {
         for (const submission of submissions) await this.#flush([submission]);
       } else {
-        for (const submission of submissions) submission.reject(error);
+        for (const submission of submissions) submission.answer.reject(error);
       }
     }
   }

@@ -157,7 +157,8 @@ function writePlainOutcome(target: Buffer, start: number, row: EventRow): number
   return at;
 }
 
-function writeVarint(target: Buffer, start: number, value: number): number {
+/** Writes a positive number below 2^32; returns the position behind it. */
+export function writeVarint(target: Buffer, start: number, value: number): number {
   let at = start;
   let left = value;
   while (left >= 0x80) {

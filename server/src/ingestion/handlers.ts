@@ -1,23 +1,22 @@
-import { durationFromMs, timestampFromDate, timestampFromMs } from "@bufbuild/protobuf/wkt";
 import type { ServiceImpl } from "@connectrpc/connect";
 import type { Context } from "../context.ts";
 import { decodeCursor, pageOf } from "../db/cursor.ts";
 import { withTenant } from "../db/tenant.ts";
-import { ErrorReason } from "../gen/pulsewire/common/v1/error_reason_pb.js";
-import { type Event, ProcessingStatus } from "../gen/pulsewire/ingestion/v1/event_pb.js";
+import type { Event } from "../gen/pulsewire/ingestion/v1/event_pb.js";
 import type { IngestionService } from "../gen/pulsewire/ingestion/v1/ingestion_service_pb.js";
 import { callerOf } from "../rpc/caller.ts";
-import { failure, invalidField, notFound } from "../rpc/errors.ts";
+import { invalidField, notFound } from "../rpc/errors.ts";
+import { isPromise } from "../rpc/interceptor.ts";
 import { requestIdKey } from "../rpc/trace.ts";
 import { analyticsHandlers } from "./analytics/handlers.ts";
-import { EncodedAnswer, encodeAnswer, outcomeOf } from "./answer.ts";
-import { type EventRow, slot } from "./event-row.ts";
-import { timeOfId, timeOfUuidv7 } from "./ids.ts";
+import { EncodedAnswer, encodeAnswer } from "./answer.ts";
+import type { EventRow } from "./event-row.ts";
 import { deadLetterHandlers } from "./processing/handlers.ts";
 import { eventQuery } from "./reading/event-query.ts";
 import { readingHandlers } from "./reading/handlers.ts";
 import { storedEvents } from "./reading/stored-events.ts";
 import { ScannedEvent, ScannedEvents, UnreadEvents } from "./request-scan.ts";
+import { encodedSingleAnswer, singleAnswer } from "./single-answer.ts";
 import * as store from "./store.ts";
 import { streamEvents } from "./stream-events.ts";
 
@@ -41,24 +40,16 @@ export function ingestionHandlers(context: Context): Partial<ServiceImpl<typeof 
     ...deadLetterHandlers(context),
     ...readingHandlers(context),
 
-    async ingestEvent(request, context) {
+    // No async function: where nothing else waits, the commit calls the answer's writer back.
+    ingestEvent(request, context) {
       const { tenantId } = callerOf(context);
-      const rows =
-        request instanceof ScannedEvent ? request.rows : [reader.ofMessage(request.event as Event)];
-      const batch = { rows, sentAt: request.sentAt, allowPartial: false, path: () => "event" };
-      const result = await ingest(tenantId, batch);
+      const { sentAt } = request;
+      const scanned = request instanceof ScannedEvent ? request.rows : undefined;
+      const rows = scanned ?? [reader.ofMessage(request.event as Event)];
+      const answer = scanned ? encodedSingleAnswer : singleAnswer;
+      const result = ingest(tenantId, { rows, sentAt, allowPartial: false, path: () => "event" });
       const row = rows[0] as EventRow;
-      const { id, message } = outcomeOf(row, result);
-      if (row.status === "conflict") throw failure(ErrorReason.CONFLICT, message, { metadata: { id } });
-      return {
-        eventId: id,
-        duplicate: row.status === "duplicate",
-        receivedAt: row.firstId
-          ? timestampFromDate(timeOfUuidv7(row.firstId))
-          : timestampFromMs(timeOfId(row.numbers, row.base + slot.id)),
-        processingStatus: ProcessingStatus.QUEUED,
-        clockSkew: durationFromMs(result.skewMs),
-      };
+      return isPromise(result) ? result.then((done) => answer(row, done)) : answer(row, result);
     },
 
     async ingestEvents(request, context) {

@@ -48,9 +48,9 @@ export interface EventIngest {
   overloaded(): ConnectError;
   /**
    * Commits the events and tells, after the commit, what became of each, in their `status`. Throws INVALID_FIELD where one
-   * is broken and `allowPartial` is not set; OVERLOADED, TENANT_LIMIT.
+   * is broken and `allowPartial` is not set; OVERLOADED, TENANT_LIMIT. Answers at once where there is nothing to commit.
    */
-  ingest(tenantId: string, batch: EventBatch): Promise<BatchResult>;
+  ingest(tenantId: string, batch: EventBatch): BatchResult | Promise<BatchResult>;
 }
 
 export function createEventIngest(
@@ -94,7 +94,7 @@ export function createEventIngest(
     isUnderPressure: () => commits.room(1) < maxRowsPerFlush,
     isFull: () => commits.room(maxPriority) < fullBelowRows,
     overloaded: () => commits.overloaded(),
-    async ingest(tenantId, { rows, sentAt, allowPartial, path }) {
+    ingest(tenantId, { rows, sentAt, allowPartial, path }) {
       const receivedAt = new Date();
       const skewMs = clockSkewMs(sentAt, receivedAt);
       const receivedAtMs = receivedAt.getTime();
@@ -107,20 +107,26 @@ export function createEventIngest(
       }
       if (!allowPartial && rows.some(isBroken)) throw invalidEvents(rows, path);
       const admitted = admit(rows, priority, allowPartial);
-      if (admitted.length > 0) {
-        await usage.spend(
+      const result = (): BatchResult => {
+        const retryDelayMs = admitted.length < rows.length ? commits.retryAfterMs() : 0;
+        return { rows, receivedAtMs, skewMs, retryDelayMs, retryReason };
+      };
+      if (admitted.length === 0) return result();
+      return usage
+        .spend(
           tenantId,
           "events",
           admitted.length,
           () => commits.submit(tenantId, admitted, { priority, bytes }),
-          (written) => written.reduce((sum, { status }) => sum + (status === "accepted" ? 1 : 0), 0),
-        );
-      }
-      const retryDelayMs = admitted.length < rows.length ? commits.retryAfterMs() : 0;
-      return { rows, receivedAtMs, skewMs, retryDelayMs, retryReason };
+          countAccepted,
+        )
+        .then(result);
     },
   };
 }
+
+const countAccepted = (rows: readonly EventRow[]) =>
+  rows.reduce((sum, { status }) => sum + (status === "accepted" ? 1 : 0), 0);
 
 const isBroken = ({ violations }: EventRow) => violations !== undefined;
 

@@ -5,6 +5,7 @@ import type { Decoder, Encoder } from "../listener/lean/method.ts";
 import { EncodedAnswer } from "./answer.ts";
 import type { EventIngest } from "./ingest.ts";
 import { requestDecoders, UnreadEvents } from "./request-scan.ts";
+import { EncodedEventAnswer } from "./single-answer.ts";
 
 /** What is no larger is read in no time. */
 const smallBytes = 16_384;
@@ -26,5 +27,6 @@ export function ingestionDecoders(events: EventIngest): ReadonlyMap<DescMethod, 
 
 /** Sends answers that are encoded already. */
 export const ingestionEncoders: ReadonlyMap<DescMethod, Encoder> = new Map<DescMethod, Encoder>([
+  [ingestEvent, (message) => (message instanceof EncodedEventAnswer ? message.bytes : undefined)],
   [ingestEvents, (message) => (message instanceof EncodedAnswer ? message.bytes : undefined)],
 ]);

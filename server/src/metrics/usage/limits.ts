@@ -23,7 +23,8 @@ export type Metered = "events" | "samples";
 export interface UsageLimits {
   /**
    * Runs what takes in `count` events or samples, where the tenant has room for all of them. `accepted` says how many were
-   * taken in; not given: all. Throws TENANT_LIMIT, with the time until the day or the month ends.
+   * taken in; not given: all. Throws TENANT_LIMIT, with the time until the day or the month ends. Of a tenant without limits
+   * this is just what `run` returns.
    */
   spend<T>(
     tenantId: string,
@@ -127,28 +128,34 @@ export function createUsageLimits(
   const limitsOf = async (tenantId: string) =>
     (tenants.peek(tenantId) ?? (await tenants.load(tenantId)))?.limits;
 
+  const spendWithin: UsageLimits["spend"] = async (tenantId, what, count, run, accepted = () => count) => {
+    const limits = await limitsOf(tenantId);
+    const most = Number(limits?.[limitOf[what]] ?? 0n);
+    const budget = Number(limits?.costBudgetMicros ?? 0n);
+    if (most === 0 && budget === 0) return await run();
+    const counter = await counterOf(tenantId);
+    requireRest(counter, budget);
+    const tally = counter[what];
+    const used = Math.max(tally.own, tally.heard) + tally.pending;
+    if (most > 0 && used + count > most) throw dayIsFull(what, most, used, count);
+    tally.pending += count;
+    try {
+      const result = await run();
+      const taken = accepted(result);
+      tally.own += taken;
+      tally.heard += taken;
+      counter.costMicros += taken * prices[what];
+      return result;
+    } finally {
+      tally.pending -= count;
+    }
+  };
+
   return {
-    async spend(tenantId, what, count, run, accepted = () => count) {
-      const limits = tenants.peek(tenantId)?.limits ?? (await limitsOf(tenantId));
-      const most = Number(limits?.[limitOf[what]] ?? 0n);
-      const budget = Number(limits?.costBudgetMicros ?? 0n);
-      if (most === 0 && budget === 0) return await run();
-      const counter = await counterOf(tenantId);
-      requireRest(counter, budget);
-      const tally = counter[what];
-      const used = Math.max(tally.own, tally.heard) + tally.pending;
-      if (most > 0 && used + count > most) throw dayIsFull(what, most, used, count);
-      tally.pending += count;
-      try {
-        const result = await run();
-        const taken = accepted(result);
-        tally.own += taken;
-        tally.heard += taken;
-        counter.costMicros += taken * prices[what];
-        return result;
-      } finally {
-        tally.pending -= count;
-      }
+    spend(tenantId, what, count, run, accepted) {
+      const limits = tenants.peek(tenantId)?.limits;
+      if (limits?.[limitOf[what]] === 0n && limits.costBudgetMicros === 0n) return run();
+      return spendWithin(tenantId, what, count, run, accepted);
     },
     async requireBudget(tenantId) {
       const budget = Number((await limitsOf(tenantId))?.costBudgetMicros ?? 0n);
