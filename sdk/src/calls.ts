@@ -1,6 +1,7 @@
 import type { DescService } from "@bufbuild/protobuf";
-import { type CallOptions, type Client, Code, createClient, type Transport } from "@connectrpc/connect";
-import { PulsewireError, toPulsewireError } from "./errors.ts";
+import { type CallOptions, type Client, createClient, type Transport } from "@connectrpc/connect";
+import { explainBroken } from "./broken-connection.ts";
+import { type PulsewireError, toPulsewireError } from "./errors.ts";
 
 /** What all calls of a client share. */
 export interface CallContext {
@@ -64,14 +65,7 @@ async function* iterate<T>(
   }
 }
 
-/** What Connect throws where the body ends before the trailers or the message that ends a stream. */
-const cutOff = /^(protocol error: )?missing (EndStreamResponse|trailer|status|message)/;
-
-/** Connect calls it a cancellation when the connection breaks; where nobody cancelled, that misleads. */
 function toCallError(thrown: unknown, cancelled: boolean): PulsewireError {
   const error = toPulsewireError(thrown);
-  const broken = error.code === Code.Canceled || (error.reason === "" && cutOff.test(error.message));
-  if (!broken || cancelled) return error;
-  const message = `The connection broke before the answer was complete: ${error.message}`;
-  return new PulsewireError({ code: Code.Unavailable, message, cause: error });
+  return cancelled ? error : explainBroken(error);
 }

@@ -4,7 +4,6 @@ import {
   createConnectTransport,
   createGrpcTransport,
   createGrpcWebTransport,
-  Http2SessionManager,
 } from "@connectrpc/connect-node";
 import {
   assembleClient,
@@ -20,6 +19,7 @@ import { Gateway } from "./gateway.ts";
 import type { GatewayOptions } from "./gateway-options.ts";
 import { fastGzip } from "./gzip.ts";
 import { withLeanIngest } from "./lean-ingest.ts";
+import { Sessions } from "./sessions.ts";
 import type { SpoolOptions } from "./spool/spool.ts";
 import { openStore } from "./spool/store.ts";
 
@@ -50,11 +50,7 @@ export function createClient(options: NodeClientOptions): PulsewireClient {
 
 function connect(options: NodeClientOptions): Connection {
   const baseUrl = baseUrlOf(options.endpoint);
-  const sessionManager = new Http2SessionManager(
-    baseUrl,
-    { pingIntervalMs, pingTimeoutMs },
-    options.nodeOptions,
-  );
+  const sessionManager = new Sessions(baseUrl, { pingIntervalMs, pingTimeoutMs }, options.nodeOptions);
   return {
     transport: (interceptors) => {
       const compression = options.compression === "gzip" && { sendCompression: fastGzip };
