@@ -23,6 +23,7 @@ import { classifyDatabaseError } from "../server/src/db/sqlstate.ts";
 import { withTenant } from "../server/src/db/tenant.ts";
 import { type Event, EventSchema } from "../server/src/gen/pulsewire/ingestion/v1/event_pb.js";
 import { createEventIds } from "../server/src/ingestion/ids.ts";
+import { decodeEntries } from "../server/src/ingestion/rollups/entries.ts";
 import { getEvent } from "../server/src/ingestion/store.ts";
 import { rowToEvent } from "../server/src/ingestion/stored-event.ts";
 import { createTestDatabase, testLogger as logger, type TestDatabase } from "./helpers/database.ts";
@@ -134,6 +135,31 @@ describe("migrations", () => {
       [{ events: rows.length, filled: rows.length }],
       "and are handed to the workers",
     );
+  });
+
+  test("entries of rollups that were columns of int32 are the same in fewer bytes", async () => {
+    await using database = await createTestDatabase({ empty: true });
+    await migrateTo(database, "0051_progress_plain");
+    const columns = [
+      [1, 2],
+      [7, 0],
+      [70_000, -1],
+      [1, 300],
+      [59_999, 0],
+    ];
+    await database.superuser.query(
+      "insert into event_rollups (tenant_id, level, bucket, summary, entries) values ($1, 0, now(), '{}', $2)",
+      [randomUUID(), Buffer.from(Int32Array.from(columns.flat()).buffer)],
+    );
+    await migrate(database.connection("owner"), { logger });
+    const { rows } = await database.superuser.query("select entries from event_rollups");
+    const { size, types, users, sessions, counts, lasts } = decodeEntries(rows[0].entries);
+    assert.equal(size, 2);
+    assert.deepEqual(
+      [types, users, sessions, counts, lasts].map((column) => [...column]),
+      columns,
+    );
+    assert.deepEqual(await findUnprotectedTables(database.owner.db), []);
   });
 
   test("a table without row security is found", async () => {

@@ -80,7 +80,10 @@ describe("processing without a worker of its own", () => {
             type: fc.constantFrom("a", "b"),
             user: fc.integer({ min: 0, max: 4 }),
             session: fc.integer({ min: 0, max: 6 }),
-            agoMs: fc.integer({ min: 0, max: 40 * minute }),
+            agoMs: fc.oneof(
+              fc.integer({ min: 0, max: 40 * minute }),
+              fc.integer({ min: 0, max: 2_880 * minute }),
+            ),
             metric: fc.option(fc.integer({ min: -5, max: 5 })),
           }),
           { minLength: 1, maxLength: 12 },
@@ -104,9 +107,18 @@ describe("processing without a worker of its own", () => {
     const { superuser } = server.database;
     const { db } = server.context;
     let run = 0;
+    const longer = { all: 0, left: 0 };
+    const countLonger = async (tenantId: string): Promise<number> => {
+      const { rows } = await superuser.query(
+        "select count(*)::int as longer from event_rollups where tenant_id = $1 and level > 0",
+        [tenantId],
+      );
+      return rows[0].longer;
+    };
     const property = fc.asyncProperty(
       fc.array(command, { minLength: 5, maxLength: 25 }),
-      async (commands) => {
+      fc.integer({ min: 0, max: 2_880 * minute }),
+      async (commands, lateMs) => {
         using tenant = await newTenant(server, `any-order-${++run}`);
         const { tenantId, ingestion } = tenant;
         const free = () =>
@@ -118,6 +130,13 @@ describe("processing without a worker of its own", () => {
           const claim = await claimBatches(db, processing.worker, noTenant);
           if (claim) await processClaim(processing, claim);
           return claim !== undefined;
+        };
+        const build = async (most?: number) => {
+          await superuser.query(
+            `update event_rollup_builds set due_at = now()
+             where bucket + (array['1m', '15m', '1h', '4h', '1d']::interval[])[level + 1] <= now()`,
+          );
+          while ((await buildDue(db, most)) > 0);
         };
         let accepted = 0;
         const running: Promise<unknown>[] = [];
@@ -153,19 +172,38 @@ describe("processing without a worker of its own", () => {
               running.push(ingestion.deleteUserEvents({ userId: `u${each.user}` }));
               break;
             case "build":
-              await superuser.query(
-                "update event_rollup_builds set due_at = now() where bucket < now() - interval '1 day'",
-              );
-              running.push(buildDue(db, each.most));
+              running.push(build(each.most));
               break;
           }
         }
         await Promise.all(running);
         await free();
         while ((await Promise.all([work(0), work(1)])).some(Boolean));
-        for (const filter of [{}, { eventType: "a" }, { userId: "u" }, { userId: "u2", eventType: "b" }]) {
-          await assertRecounted(ingestion, superuser, tenantId, { ...allTime(), ...filter });
-        }
+        const { startMs, endMs } = allTime();
+        const check = async (filters: readonly { eventType?: string; userId?: string }[], back: number) => {
+          // The second cuts through periods of all lengths.
+          for (const range of [
+            { startMs: startMs - back, endMs },
+            { startMs: endMs - 1_700 * minute - back, endMs: endMs - 7 * minute },
+          ]) {
+            for (const filter of filters)
+              await assertRecounted(ingestion, superuser, tenantId, { ...range, ...filter });
+          }
+        };
+        const filters = [{}, { eventType: "a" }, { userId: "u" }, { userId: "u2", eventType: "b" }];
+        await check(filters, 0);
+        // With all longer periods, and with those that a late event and a deletion leave of them; no answer is kept of these ranges.
+        await build();
+        longer.all += await countLonger(tenantId);
+        await check(filters, minute);
+        await ingestion.ingestEvents({
+          events: [{ eventType: "a", userId: "u1", timestamp: timestampFromMs(Date.now() - lateMs) }],
+        });
+        accepted++;
+        while (await work(0));
+        await ingestion.deleteUserEvents({ userId: "u2" });
+        longer.left += await countLonger(tenantId);
+        await check(filters, 2 * minute);
         const stats = await ingestion.getIngestStats({});
         assert.equal(
           stats.totalIngested,
@@ -176,6 +214,10 @@ describe("processing without a worker of its own", () => {
       },
     );
     await fc.assert(property, { numRuns: 10, endOnFailure: true });
+    assert.ok(
+      longer.left > 0 && longer.all > longer.left,
+      `longer periods were read: ${JSON.stringify(longer)}`,
+    );
   });
 
   test("a period with too many users and sessions is left out, and reads take the shorter ones", async () => {
@@ -320,6 +362,45 @@ describe("processing without a worker of its own", () => {
     );
     await sweepEvents(db, { ...config.processing, eventRetentionDays: 0 }, now + 405 * day);
     assert.deepEqual(await count(), { events: 1, rollups: 0, names: 0, batches: 0 });
+  });
+
+  test("rollups that are dropped up to the middle of a day leave what came after, exact", async () => {
+    using tenant = await newTenant(server, "half-a-day");
+    const { ingestion, tenantId } = tenant;
+    const { superuser } = server.database;
+    const { db, config } = server.context;
+    const yesterday = Math.floor(Date.now() / day) * day - day;
+    await ingestion.ingestEvents({
+      events: [10, 320, 329, 330, 400, 820].map((at) => ({
+        eventType: "a",
+        userId: `u${at % 3}`,
+        sessionId: `s${at}`,
+        timestamp: timestampFromMs(yesterday + at * minute),
+      })),
+    });
+    const processing = { db, ...(workers[0] as (typeof workers)[number]) };
+    const claim = await claimBatches(db, processing.worker, noTenant);
+    assert.ok(claim);
+    await processClaim(processing, claim);
+    await superuser.query("update event_rollup_builds set due_at = now() where tenant_id = $1", [tenantId]);
+    while ((await buildDue(db)) > 0);
+    const untilMs = yesterday + 329 * minute;
+    await sweepEvents(
+      db,
+      { ...config.processing, eventRetentionDays: 0, rollupRetentionDays: 100 },
+      untilMs + 100 * day,
+    );
+    const { totalEvents } = await ingestion.getAnalytics({
+      start: timestampFromMs(yesterday),
+      end: timestampFromMs(yesterday + day),
+    });
+    assert.equal(totalEvents, 4n);
+    for (const userId of ["", "u1"])
+      await assertRecounted(ingestion, superuser, tenantId, {
+        startMs: untilMs,
+        endMs: yesterday + day,
+        userId,
+      });
   });
 });
 

@@ -24,6 +24,7 @@ import * as functions from "./0040_functions.ts";
 import * as webhooks from "./0045_webhooks.ts";
 import * as progress from "./0050_progress.ts";
 import * as progressPlain from "./0051_progress_plain.ts";
+import * as rollupColumns from "./0061_rollup_columns.ts";
 
 /**
  * All migrations in order: listed, not found in a folder, so that they survive bundling. A released one is never
@@ -55,4 +56,5 @@ export const migrations: Readonly<Record<string, Migration>> = {
   "0045_webhooks": webhooks,
   "0050_progress": progress,
   "0051_progress_plain": progressPlain,
+  "0061_rollup_columns": rollupColumns,
 };
