@@ -1,9 +1,13 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { describe, test } from "node:test";
-import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
-import { Code, ConnectError, type ConnectRouter, createClient } from "@connectrpc/connect";
-import { createConnectTransport, createGrpcTransport } from "@connectrpc/connect-node";
+import { create, fromBinary, fromJsonString, toBinary, toJsonString } from "@bufbuild/protobuf";
+import { Code, ConnectError, type ConnectRouter, createClient, type Transport } from "@connectrpc/connect";
+import {
+  createConnectTransport,
+  createGrpcTransport,
+  createGrpcWebTransport,
+} from "@connectrpc/connect-node";
 import { ErrorInfoSchema } from "../server/src/gen/google/rpc/error_details_pb.js";
 import {
   Health,
@@ -13,6 +17,7 @@ import {
 } from "../server/src/gen/grpc/health/v1/health_pb.js";
 import type { WatchProgressResponse } from "../server/src/gen/pulsewire/progress/v1/progress_pb.js";
 import { ProgressService } from "../server/src/gen/pulsewire/progress/v1/progress_service_pb.js";
+import type { Codec } from "../server/src/listener/lean/method.ts";
 import { listenerLimits } from "../server/src/listener/limits.ts";
 import { PushStream, type Sink } from "../server/src/rpc/push-stream.ts";
 import { openSession, RawConnection, startListener } from "./helpers/listener.ts";
@@ -20,65 +25,92 @@ import { openSession, RawConnection, startListener } from "./helpers/listener.ts
 const { check } = Health.method;
 const { watchProgress } = ProgressService.method;
 
-describe("decoders and encoders", () => {
-  /** Answers SERVING for what the decoder has made of the service's name. */
+describe("the codec of a method", () => {
+  /** Answers SERVING for what the codec has made of the service's name. */
   const routes = (router: ConnectRouter) =>
     router.service(Health, {
-      check: ({ service }) => ({ status: service === "decoded: a" ? Status.SERVING : Status.NOT_SERVING }),
+      check: ({ service }) => ({ status: service === "read: a" ? Status.SERVING : Status.NOT_SERVING }),
     });
 
-  test("stand in place of the library's for protobuf on the lean path, and nowhere else", async () => {
-    let encoded = 0;
+  test("stands in place of the library on the lean path, and nowhere else", async () => {
+    const calls = { readProto: 0, readJson: 0, writeProto: 0, writeJson: 0 };
+    const read = ({ service }: HealthCheckRequest) => create(check.input, { service: `read: ${service}` });
     await using server = await startListener({
       routes,
-      decoders: new Map([
+      codecs: new Map([
         [
           check,
-          (bytes: Uint8Array) => {
-            const { service } = fromBinary(check.input, bytes);
-            return create(check.input, { service: `decoded: ${service}` });
-          },
-        ],
-      ]),
-      encoders: new Map([
-        [
-          check,
-          (message: object) => {
-            encoded++;
-            return toBinary(check.output, message as HealthCheckResponse);
+          {
+            readProto(bytes) {
+              calls.readProto++;
+              return read(fromBinary(check.input, bytes));
+            },
+            readJson(text) {
+              calls.readJson++;
+              return read(fromJsonString(check.input, text));
+            },
+            writeProto(message) {
+              calls.writeProto++;
+              return toBinary(check.output, message as HealthCheckResponse);
+            },
+            writeJson(message) {
+              calls.writeJson++;
+              return toJsonString(check.output, message as HealthCheckResponse);
+            },
           },
         ],
       ]),
     });
     const { url: baseUrl } = server;
-    const statusOver = async (transport: ReturnType<typeof createGrpcTransport>) =>
+    const statusOver = async (transport: Transport) =>
       (await createClient(Health, transport).check({ service: "a" })).status;
+    const httpVersion = "1.1";
     assert.equal(await statusOver(createGrpcTransport({ baseUrl })), Status.SERVING);
     assert.equal(
-      await statusOver(createConnectTransport({ baseUrl, httpVersion: "1.1", useBinaryFormat: true })),
+      await statusOver(createConnectTransport({ baseUrl, httpVersion, useBinaryFormat: true })),
       Status.SERVING,
     );
-    assert.equal(encoded, 2);
-    const json = createConnectTransport({ baseUrl, httpVersion: "1.1", useBinaryFormat: false });
-    assert.equal(await statusOver(json), Status.NOT_SERVING);
-    assert.equal(encoded, 2);
+    const json = createConnectTransport({ baseUrl, httpVersion, useBinaryFormat: false });
+    assert.equal(await statusOver(json), Status.SERVING);
+    assert.deepEqual(calls, { readProto: 2, readJson: 1, writeProto: 2, writeJson: 1 });
+    assert.equal(
+      await statusOver(createGrpcWebTransport({ baseUrl, httpVersion })),
+      Status.NOT_SERVING,
+      "connect-node",
+    );
+    assert.deepEqual(calls, { readProto: 2, readJson: 1, writeProto: 2, writeJson: 1 });
   });
 
-  test("a decoder that throws leaves the bytes to the library, an encoder without an answer the message", async () => {
-    await using server = await startListener({
-      routes: (router) => router.service(Health, { check: () => ({ status: Status.SERVING }) }),
-      decoders: new Map([
-        [
-          check,
-          (): HealthCheckRequest => {
-            throw new Error("not for me");
-          },
-        ],
-      ]),
-      encoders: new Map([[check, () => undefined]]),
-    });
-    const client = createClient(Health, createGrpcTransport({ baseUrl: server.url }));
-    assert.equal((await client.check({ service: "a" })).status, Status.SERVING);
+  test("leaves to the library what it throws or leaves undefined", async () => {
+    const codecs: Codec[] = [
+      {
+        readProto() {
+          throw new Error("not for me");
+        },
+        readJson() {
+          throw new Error("not for me");
+        },
+      },
+      {
+        readProto: () => undefined,
+        readJson: () => undefined,
+        writeProto: () => undefined,
+        writeJson: () => undefined,
+      },
+    ];
+    for (const codec of codecs) {
+      await using server = await startListener({
+        routes: (router) => router.service(Health, { check: () => ({ status: Status.SERVING }) }),
+        codecs: new Map([[check, codec]]),
+      });
+      const { url: baseUrl } = server;
+      for (const transport of [
+        createGrpcTransport({ baseUrl }),
+        createConnectTransport({ baseUrl, httpVersion: "1.1", useBinaryFormat: false }),
+      ]) {
+        assert.equal((await createClient(Health, transport).check({ service: "a" })).status, Status.SERVING);
+      }
+    }
   });
 });
 

@@ -8,6 +8,7 @@ import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { create } from "@bufbuild/protobuf";
 import { type Client, Code, ConnectError, createClient } from "@connectrpc/connect";
+import { createConnectTransport } from "@connectrpc/connect-node";
 import fc from "fast-check";
 import {
   type Progress,
@@ -70,6 +71,8 @@ describe("progress, whatever happens", () => {
   let other: Awaited<ReturnType<typeof serve>>;
   let sessions: ReturnType<typeof grpcSession>[];
   let services: Client<typeof ProgressService>[];
+  /** The servers by gRPC and by JSON. */
+  let plainServices: Client<typeof ProgressService>[];
   let as: ReturnType<typeof withKey>;
 
   before(async () => {
@@ -77,6 +80,10 @@ describe("progress, whatever happens", () => {
     other = await serve(server.database);
     sessions = [grpcSession(server.url), grpcSession(other.url)];
     services = sessions.map(({ transport }) => createClient(ProgressService, transport));
+    const json = [server, other].map(({ url: baseUrl }) =>
+      createConnectTransport({ baseUrl, httpVersion: "1.1", useBinaryFormat: false }),
+    );
+    plainServices = [...services, ...json.map((transport) => createClient(ProgressService, transport))];
     as = withKey(server.tenant.apiKey);
   });
   after(async () => {
@@ -157,11 +164,13 @@ describe("progress, whatever happens", () => {
             await sendOne(update, services[(caller + update.id) % 2] as Client<typeof ProgressService>);
           }
         });
-        // Reports without an id beside them: each that was answered counts.
-        let plainAnswered = 0;
-        const plainWork = Array.from({ length: cuts.length > 0 ? 0 : plain }, async () => {
-          await services[0]?.reportProgress({ clientKrn, filename: "plain.csv", counts: { done: 3n } }, as);
-          plainAnswered++;
+        // Plain reports beside them, in every format and through both servers: each that was answered counts.
+        const plainAnswers: bigint[] = [];
+        const plainWork = Array.from({ length: cuts.length > 0 ? 0 : plain }, async (_, index) => {
+          const service = plainServices[index % plainServices.length];
+          const request = { clientKrn, filename: "plain.csv", counts: { done: 3n, warn: BigInt(index % 2) } };
+          const answer = await service?.reportProgress(request, as);
+          plainAnswers.push(answer?.progress?.counts?.done ?? -1n);
         });
         await Promise.all([...work, ...plainWork]);
 
@@ -198,10 +207,17 @@ describe("progress, whatever happens", () => {
           const times = firsts.get(id) ?? 0;
           assert.ok(cuts.length > 0 ? times <= 1 : times === 1, `update ${id} was new ${times} times`);
         }
-        if (plainAnswered > 0) {
+        if (plainAnswers.length > 0) {
           const { progress } =
             (await services[0]?.getProgress({ clientKrn, filename: "plain.csv" }, as)) ?? {};
-          assert.equal(progress?.counts?.done, BigInt(3 * plainAnswered));
+          assert.equal(progress?.counts?.done, BigInt(3 * plainAnswers.length));
+          assert.equal(progress?.counts?.warn, BigInt(Math.floor(plainAnswers.length / 2)));
+          // Each was told the counts right after its own: no two the same, and none left out.
+          const expected = plainAnswers.map((_, index) => BigInt(3 * (index + 1)));
+          assert.deepEqual(
+            plainAnswers.toSorted((a, b) => Number(a - b)),
+            expected,
+          );
         }
       }),
       { numRuns: 40, endOnFailure: true },

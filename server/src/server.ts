@@ -6,12 +6,12 @@ import { jwksHandler } from "./auth/signing-keys/jwks.ts";
 import type { Context } from "./context.ts";
 import { BadRequestSchema, ErrorInfoSchema, RetryInfoSchema } from "./gen/google/rpc/error_details_pb.js";
 import { MetricsService } from "./gen/pulsewire/metrics/v1/metrics_service_pb.js";
-import { ingestionDecoders, ingestionEncoders } from "./ingestion/wire.ts";
+import { ingestionCodecs } from "./ingestion/wire.ts";
 import { startWorkers, type Worker } from "./jobs/workers.ts";
 import { withCors } from "./listener/cors.ts";
 import { drainingError, endStreamsOnShutdown } from "./listener/draining.ts";
 import { createRpcHandler } from "./listener/handler.ts";
-import type { Decoder } from "./listener/lean/method.ts";
+import type { Codec } from "./listener/lean/method.ts";
 import type { Peer } from "./listener/lean/path.ts";
 import { createListener, type ListenerAddress } from "./listener/port.ts";
 import { createStandards } from "./metrics/standards/http.ts";
@@ -19,7 +19,7 @@ import { countCallsInterceptor } from "./metrics/usage/usage.ts";
 import { readWireRequest } from "./metrics/wire-samples.ts";
 import { callMetricsInterceptor, countedByRestKey } from "./ops/call-metrics.ts";
 import { answerNotFound } from "./ops/not-found.ts";
-import { progressEncoders } from "./progress/wire.ts";
+import { progressCodecs } from "./progress/wire.ts";
 import { createCalls } from "./rest/calls.ts";
 import { createDocs } from "./rest/docs.ts";
 import { createRestHandler } from "./rest/handler.ts";
@@ -110,11 +110,11 @@ export function createServer(context: Context): Server {
     },
     interceptors,
     prepare,
-    decoders: new Map<DescMethod, Decoder>([
-      ...ingestionDecoders(context.events),
-      [MetricsService.method.writeSamples, readWireRequest],
+    codecs: new Map<DescMethod, Codec>([
+      ...ingestionCodecs(context.events),
+      ...progressCodecs,
+      [MetricsService.method.writeSamples, { readProto: readWireRequest }],
     ]),
-    encoders: new Map([...ingestionEncoders, ...progressEncoders]),
     shutdownSignal: shutdown.signal,
     limits,
     amendError: explainProtocolError(limits),

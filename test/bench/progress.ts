@@ -15,7 +15,7 @@ import { parseArgs } from "node:util";
 import { create, toBinary } from "@bufbuild/protobuf";
 import { ProgressService } from "../../sdk/src/gen/pulsewire/progress/v1/progress_service_pb.js";
 import { connectToDatabase } from "../faults/database.ts";
-import { statOf } from "../faults/processes.ts";
+import { postmasterOf } from "../faults/processes.ts";
 import { startRedis } from "../helpers/redis.ts";
 import {
   endWithThisProcess,
@@ -23,6 +23,7 @@ import {
   type ServerProcess,
   startServerProcess,
 } from "../helpers/server-process.ts";
+import { cpuBetween, readCpu } from "./cpu.ts";
 import type { Http1CallOptions } from "./http1-calls.ts";
 import type { LoadCommand } from "./load.ts";
 import { startLoadProcess } from "./load-process.ts";
@@ -118,6 +119,17 @@ interface Measured {
   readonly p99Ms: number;
   /** CPU of the process that answers, µs a call. */
   readonly micros: number;
+  /** CPU of PostgreSQL or Redis, µs a call. */
+  readonly storeMicros: number;
+  /** CPU of the load, µs a call. */
+  readonly loadMicros: number;
+}
+
+/** What is measured, and the processes that work for it. */
+interface Contestant {
+  readonly command: LoadCommand;
+  readonly pid: number;
+  readonly storePid: number;
 }
 
 const ours = { grpc: "Pulsewire, gRPC", json: "Pulsewire, JSON" } as const;
@@ -137,9 +149,11 @@ async function reportBench(
   await using counting = await startPeer("counting", { redisUrl: redis.url });
   await using load = startLoadProcess();
   const message = create(reportProgress.input, { clientKrn, filename: "grpc.csv", counts: { done: 1n } });
-  const commands: Record<string, { command: LoadCommand; pid: number }> = {
+  const storePid = postmasterOf(dataDir);
+  const contestants: Record<string, Contestant> = {
     [ours.grpc]: {
       pid: server.pid,
+      storePid,
       command: {
         kind: "rpc-grpc",
         url: server.url,
@@ -153,54 +167,69 @@ async function reportBench(
     },
     [ours.json]: {
       pid: server.pid,
+      storePid,
       command: { kind: "http1", ...jsonReport(server, apiKey, "json.csv"), callers, seconds },
     },
     [peers.updating]: {
       pid: updating.pid,
+      storePid,
       command: { kind: "http1", ...peerReport(updating.url), callers, seconds },
     },
     [peers.counting]: {
       pid: counting.pid,
+      storePid: redis.pid,
       command: { kind: "http1", ...peerReport(counting.url), callers, seconds },
     },
   };
   const acknowledged = new Map<string, number>();
-  const measure = async (title: string, command: LoadCommand, pid: number): Promise<Measured> => {
-    const cpu = () => statOf(pid)?.cpu ?? Number.NaN;
-    let [before, after] = [0, 0];
+  const measure = async (title: string, command: LoadCommand): Promise<Measured> => {
+    const { pid, storePid } = contestants[title] as Contestant;
+    const readNow = () => readCpu(pid, storePid);
+    let before = readNow();
+    let after = before;
     const {
       calls,
       seconds: took,
+      clientCpu,
       p50Ms,
       p99Ms,
     } = await load.run(
       command,
       () => {
-        before = cpu();
+        before = readNow();
       },
       () => {
-        after = cpu();
+        after = readNow();
       },
     );
     // The gRPC load tries each connection before it is ready.
     const tried = command.kind === "rpc-grpc" ? grpcConnections : 0;
     acknowledged.set(title, (acknowledged.get(title) ?? 0) + calls + tried);
-    return { perSecond: calls / took, p50Ms, p99Ms, micros: ((after - before) * 1e6) / calls };
+    const cpu = cpuBetween(before, after);
+    const micros = (seconds: number) => (seconds * 1e6) / calls;
+    return {
+      perSecond: calls / took,
+      p50Ms,
+      p99Ms,
+      micros: micros(cpu.server),
+      storeMicros: micros(cpu.postgres),
+      loadMicros: micros(clientCpu),
+    };
   };
-  const measured = new Map<string, Measured[]>(Object.keys(commands).map((title) => [title, []]));
+  const measured = new Map<string, Measured[]>(Object.keys(contestants).map((title) => [title, []]));
   for (let round = -1; round < rounds; round++) {
-    for (const [title, { command, pid }] of Object.entries(commands)) {
+    for (const [title, { command }] of Object.entries(contestants)) {
       const given = round < 0 ? { ...command, seconds: warmUpSeconds } : command;
-      const result = await measure(title, given, pid);
+      const result = await measure(title, given);
       if (round >= 0) measured.get(title)?.push(result);
     }
   }
   if (profile) {
     using profiler = await connectProfiler(server.notices);
     for (const title of Object.values(ours)) {
-      const { command, pid } = commands[title] as { command: LoadCommand; pid: number };
+      const { command } = contestants[title] as Contestant;
       await profiler.start();
-      await measure(title, command, pid);
+      await measure(title, command);
       printSummary(title, summarize(await profiler.stop(), 50));
     }
   }
@@ -294,6 +323,8 @@ function resultOf(
       title,
       of(({ perSecond }) => perSecond),
       of(({ micros }) => micros),
+      of(({ storeMicros }) => storeMicros),
+      of(({ loadMicros }) => loadMicros),
       of(({ p50Ms }) => p50Ms),
       of(({ p99Ms }) => p99Ms),
       `${show(ratio(title, peers.updating).median)}×`,
@@ -330,7 +361,7 @@ function resultOf(
   return {
     name: "progress",
     title: `Progress: ${callers} callers on one file, ${rounds} rounds of ${seconds} s in turns, medians`,
-    columns: ["", "calls/s", "CPU µs", "p50 ms", "p99 ms", "of UPDATE", "of Redis"],
+    columns: ["", "calls/s", "CPU µs", "store µs", "load µs", "p50 ms", "p99 ms", "of UPDATE", "of Redis"],
     rows: reportRows,
     notes,
     comparisons: [

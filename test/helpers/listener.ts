@@ -36,8 +36,7 @@ export interface TestListenerOptions {
   limits?: Partial<ListenerLimits>;
   tls?: ListenerTls;
   corsOrigins?: string[];
-  decoders?: RpcHandlerOptions["decoders"];
-  encoders?: RpcHandlerOptions["encoders"];
+  codecs?: RpcHandlerOptions["codecs"];
 }
 
 /** Starts a listener as the server does, without what the server puts behind it. */
@@ -53,8 +52,7 @@ export async function startListener(options: TestListenerOptions = {}): Promise<
     },
     shutdownSignal: shutdownSignal.signal,
     limits,
-    ...(options.decoders && { decoders: options.decoders }),
-    ...(options.encoders && { encoders: options.encoders }),
+    ...(options.codecs && { codecs: options.codecs }),
     fallback(req, res) {
       if (health.answerHealth(req, res)) return;
       res.writeHead(404, { "content-type": "text/plain" });

@@ -18,7 +18,7 @@ import type { AmendError } from "./amend-errors.ts";
 import { callConnect } from "./connect-path.ts";
 import { endStreamsOnShutdown, shutdownError } from "./draining.ts";
 import type { HttpHandler, HttpRequest } from "./http.ts";
-import type { Decoder, Encoder } from "./lean/method.ts";
+import type { Codec } from "./lean/method.ts";
 import { createLeanPath, type LeanPath, type Peer } from "./lean/path.ts";
 import { type ListenerLimits, listenerLimits } from "./limits.ts";
 import { looksLikeRpc, refuseUnfit, refuseUnknown } from "./refusals.ts";
@@ -45,14 +45,11 @@ export interface RpcHandlerOptions {
   /** Types that may stand inside google.protobuf.Any in JSON. */
   registry?: Registry;
   /**
-   * Reads requests of unary methods straight from their protobuf bytes, on the lean path, in place of `fromBinary`: the
-   * handler gets what the decoder returns. On the other path, and in JSON, it gets the usual message. A decoder that
-   * throws leaves the bytes to the usual way; one that has checked the rules of the contract says so with
-   * `markValidated`.
+   * How messages of unary methods are read and written on the lean path, in place of the library: the handler gets what the
+   * codec has read. On the other path it gets the usual message. A codec that has checked the rules of the contract says so
+   * with `markValidated`.
    */
-  decoders?: ReadonlyMap<DescMethod, Decoder>;
-  /** Writes answers of unary methods as protobuf, on the lean path, in place of `toBinary`. */
-  encoders?: ReadonlyMap<DescMethod, Encoder>;
+  codecs?: ReadonlyMap<DescMethod, Codec>;
   logger: Logger;
 }
 
@@ -92,8 +89,7 @@ export function createRpcHandler(options: RpcHandlerOptions): RpcHandler {
     amend,
     shutdownSignal,
     prepare: options.prepare,
-    decoders: options.decoders,
-    encoders: options.encoders,
+    codecs: options.codecs,
     logger,
   });
   const methods = new Map<string, UniversalHandler>(router.handlers.map((h) => [h.requestPath, h]));

@@ -43,10 +43,7 @@ export function derive(file: Counted, now: Date, stallMs: number): Derived {
     const tookMs = Math.max(minAgeMs, completedAt.getTime() - createdAt.getTime());
     return { rate: (counted * 1_000) / tookMs, percentage: 100, eta: undefined, stallsAt: undefined };
   }
-  const ageMs = Math.max(minAgeMs, now.getTime() - createdAt.getTime());
-  const lines = recentAfter(file.recent, now.getTime() - updatedAt.getTime(), 0);
-  // The lines of late by the time that they stand for, which is shorter for a young file.
-  const rate = (lines * 1_000) / (memoryMs * -Math.expm1(-ageMs / memoryMs));
+  const rate = rateOf(recentAfter(file.recent, now.getTime() - updatedAt.getTime(), 0), createdAt, now);
   const stallsAt = new Date(updatedAt.getTime() + stallMs);
   const left = total === null ? 0 : Number(total) - counted;
   const leftMs = (left * 1_000) / rate;
@@ -57,6 +54,12 @@ export function derive(file: Counted, now: Date, stallMs: number): Derived {
     eta: known ? new Date(now.getTime() + leftMs) : undefined,
     stallsAt,
   };
+}
+
+/** Lines a second: the lines of late by the time that they stand for, which is shorter for a young file. */
+export function rateOf(recent: number, createdAt: Date, now: Date): number {
+  const ageMs = Math.max(minAgeMs, now.getTime() - createdAt.getTime());
+  return (recent * 1_000) / (memoryMs * -Math.expm1(-ageMs / memoryMs));
 }
 
 function percentageOf(counted: number, total: number): number {

@@ -16,12 +16,14 @@ import type { ProgressService } from "../gen/pulsewire/progress/v1/progress_serv
 import { callerOf } from "../rpc/caller.ts";
 import { notFound } from "../rpc/errors.ts";
 import { requireOwnClient } from "./clients.ts";
+import { createCountedReports } from "./counted-report.ts";
 import { creatorOf } from "./creator.ts";
 import { exportLineIssues } from "./export.ts";
 import type { Outcome } from "./fold.ts";
 import { lineIssueIdentity, lineIssueParts, lineIssuePosition, lineIssueStart } from "./line-issue-pages.ts";
 import { stateOf } from "./lock-files.ts";
 import { type ProgressTimes, toLineIssue, toProgress } from "./messages.ts";
+import { ReadReport } from "./read-report.ts";
 import { reportOf } from "./report.ts";
 import { refusedReport } from "./reports.ts";
 import * as store from "./store.ts";
@@ -39,6 +41,7 @@ const results = {
 export function progressHandlers(context: Context): ServiceImpl<typeof ProgressService> {
   const { config, db, tenantSettings, progressReports, progressFeeds } = context;
   const { progress: times } = config;
+  const countedReport = createCountedReports(times);
   const progressOf = (row: store.FileRow, now: Date) =>
     toProgress(row.client_krn, row.filename, stateOf(row), now, times);
 
@@ -51,7 +54,11 @@ export function progressHandlers(context: Context): ServiceImpl<typeof ProgressS
         const report = reportOf(request, creatorOf(caller, email), updateId);
         return progressReports
           .submit(caller.tenantId, report)
-          .then((outcome) => answerOf(request, outcome, times));
+          .then((outcome) =>
+            request instanceof ReadReport && outcome.result !== "refused"
+              ? countedReport(results[outcome.result], outcome.file, request)
+              : answerOf(request, outcome, times),
+          );
       };
       return requireOwnClient(tenantSettings, caller.tenantId, clientKrn)?.then(count) ?? count();
     },

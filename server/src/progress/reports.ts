@@ -7,8 +7,8 @@ import { ErrorReason } from "../gen/pulsewire/common/v1/error_reason_pb.js";
 import { failure } from "../rpc/errors.ts";
 import type { DeltaRow } from "./delta.ts";
 import { flushReports } from "./flush.ts";
-import { flushPlainReports, isPlain, type PlainOutcome } from "./flush-plain.ts";
 import type { Outcome, Refusal } from "./fold.ts";
+import { createPlainReports, isPlain } from "./plain-sums.ts";
 import type { Report } from "./report.ts";
 
 /** Reports and line issues of one transaction. */
@@ -31,13 +31,12 @@ export function createProgressReports(
   const tell = (changed: ReadonlyMap<string, readonly DeltaRow[]>) => {
     for (const [tenantId, deltas] of changed) onChange(tenantId, deltas);
   };
-  const bounds = { maxRowsPerFlush, maxFlushes, maxQueuedRows: limits.maxQueuedRows };
-  const plain = new GroupCommit<Report, PlainOutcome>({
-    ...bounds,
-    flush: async (submissions) => tell(await flushPlainReports(db, submissions)),
-  });
+  const { maxQueuedRows } = limits;
+  const plain = createPlainReports(db, maxQueuedRows, tell);
   const commits = new GroupCommit<Report, Outcome>({
-    ...bounds,
+    maxRowsPerFlush,
+    maxFlushes,
+    maxQueuedRows,
     flush: async (submissions) => tell(await flushReports(db, submissions, progress.graceMs)),
     weigh: ({ request }) => 1 + request.errors.length + request.warnings.length,
   });
@@ -53,10 +52,7 @@ export function createProgressReports(
     submit(tenantId, report) {
       if (isGuarded()) return commitAlone(tenantId, report);
       if (!isPlain(report)) return commit(tenantId, report);
-      return plain.submit(tenantId, [report]).then(([outcome]) => {
-        if (outcome?.result === "failed") throw outcome.error;
-        return outcome && outcome.result !== "undecided" ? outcome : commit(tenantId, report);
-      });
+      return plain.submit(tenantId, report).then((outcome) => outcome ?? commit(tenantId, report));
     },
   };
 }

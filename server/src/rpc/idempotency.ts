@@ -9,7 +9,7 @@ import {
   toBinary,
 } from "@bufbuild/protobuf";
 import type { HandlerContext, ServiceImpl } from "@connectrpc/connect";
-import { requestKeyOf, takesRequestId } from "../idempotency/key.ts";
+import { type RequestKey, requestKeyOf, takesRequestId } from "../idempotency/key.ts";
 import { type Once, runOnce } from "../idempotency/once.ts";
 import { sealOf } from "../idempotency/seal.ts";
 import type { KeyRing } from "../keyring.ts";
@@ -54,9 +54,11 @@ function keyed(
   pepper: Buffer | undefined,
 ): UnaryHandler {
   const { output } = method;
-  return async (request, context) => {
-    const requestKey = requestKeyOf(method, request, context.requestHeader, context.values.get(callerKey));
-    if (!requestKey) return handler(request, context);
+  const runKeyed = async (
+    requestKey: RequestKey,
+    request: MessageShape<DescMessage>,
+    context: HandlerContext,
+  ) => {
     const { answer, replayed } = await runOnce<Answer>(once, {
       key: requestKey.key,
       seal: sealOf(requestKey, pepper),
@@ -67,5 +69,10 @@ function keyed(
     });
     if (replayed) context.responseHeader.set(replayedHeader, "true");
     return answer;
+  };
+  // Without a promise of its own where there is no key.
+  return (request, context) => {
+    const requestKey = requestKeyOf(method, request, context.requestHeader, context.values.get(callerKey));
+    return requestKey ? runKeyed(requestKey, request, context) : handler(request, context);
   };
 }

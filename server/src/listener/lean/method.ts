@@ -22,10 +22,20 @@ import { OneMessage } from "../../rpc/one-message.ts";
 import { Call } from "./call.ts";
 import { jsonReader } from "./json-reader.ts";
 
-/** Reads requests of a method straight from their bytes. What it throws leaves the bytes to the usual way. */
-export type Decoder = (bytes: Uint8Array) => Message;
-/** Writes answers of a method; undefined leaves the message to the usual way. */
-export type Encoder = (message: Message) => Uint8Array | undefined;
+/**
+ * How messages of a unary method are read and written where the library takes too long. What is undefined is left to it,
+ * and so are bytes that cannot be read.
+ */
+export interface Codec {
+  /** In place of `fromBinary`. */
+  readonly readProto?: (bytes: Uint8Array) => Message | undefined;
+  /** In place of `fromJsonString`. */
+  readonly readJson?: (text: string) => Message | undefined;
+  /** In place of `toBinary`. */
+  readonly writeProto?: (message: Message) => Uint8Array | undefined;
+  /** In place of `toJsonString`. */
+  readonly writeJson?: (message: Message) => string | undefined;
+}
 
 /** A method as the lean path calls it: everything that is the same in every call is made once. */
 export interface LeanMethod {
@@ -52,8 +62,7 @@ interface LastWritten {
 export interface LeanMethodOptions {
   readonly interceptors: readonly Interceptor[];
   readonly jsonOptions: Partial<JsonReadOptions & JsonWriteOptions>;
-  readonly decoder?: Decoder | undefined;
-  readonly encoder?: Encoder | undefined;
+  readonly codec?: Codec | undefined;
 }
 
 /** Prepares a unary method or one that answers with a stream; undefined: calls of this kind are not for the lean path. */
@@ -61,7 +70,8 @@ export function leanMethod(spec: MethodImplSpec, options: LeanMethodOptions): Le
   if (spec.kind !== "unary" && spec.kind !== "server_streaming") return undefined;
   const { method: desc } = spec;
   const { input, output } = desc;
-  const { jsonOptions, decoder, encoder } = options;
+  const { jsonOptions, codec = {} } = options;
+  const readJson = jsonReader(input, jsonOptions);
   const streams = spec.kind === "server_streaming";
   const invoke = around(options.interceptors, streams ? answerStream(spec) : answerOnce(spec));
   return {
@@ -70,11 +80,11 @@ export function leanMethod(spec: MethodImplSpec, options: LeanMethodOptions): Le
     streams,
     nothing: create(input),
     invoke: invoke as unknown as LeanMethod["invoke"],
-    readProto: decoder ?? ((bytes) => fromBinary(input, bytes)),
-    readJson: jsonReader(input, jsonOptions),
+    readProto: (bytes) => codec.readProto?.(bytes) ?? fromBinary(input, bytes),
+    readJson: (text) => codec.readJson?.(text) ?? readJson(text),
     writeProto(message) {
       try {
-        return encoder?.(message) ?? toBinary(output, message);
+        return codec.writeProto?.(message) ?? toBinary(output, message);
       } catch (error) {
         const reason = error instanceof Error ? error.message : String(error);
         throw new ConnectError(`serialize binary: ${reason}`, Code.Internal);
@@ -82,7 +92,7 @@ export function leanMethod(spec: MethodImplSpec, options: LeanMethodOptions): Le
     },
     writeJson(message) {
       try {
-        return toJsonString(output, message, jsonOptions);
+        return codec.writeJson?.(message) ?? toJsonString(output, message, jsonOptions);
       } catch (error) {
         throw ConnectError.from(error, Code.Internal);
       }

@@ -20,7 +20,7 @@ import type { CallRequest } from "./call.ts";
 import { answerCompressions, streamFormats, timeoutOf, unaryFormats } from "./formats.ts";
 import { Http1Wire } from "./http1.ts";
 import { Http2Wire } from "./http2.ts";
-import { type Decoder, type Encoder, type LeanMethod, leanMethod } from "./method.ts";
+import { type Codec, type LeanMethod, leanMethod } from "./method.ts";
 import { StreamCall } from "./stream-call.ts";
 import { UnaryCall } from "./unary-call.ts";
 import type { CallValues } from "./values.ts";
@@ -78,8 +78,7 @@ export interface LeanPathOptions extends Pick<LeanSettings, "limits" | "jsonOpti
   readonly shutdownSignal: AbortSignal;
   /** Fills the values of a call in. */
   readonly prepare?: ((values: CallValues, peer: Peer) => void) | undefined;
-  readonly decoders?: ReadonlyMap<DescMethod, Decoder> | undefined;
-  readonly encoders?: ReadonlyMap<DescMethod, Encoder> | undefined;
+  readonly codecs?: ReadonlyMap<DescMethod, Codec> | undefined;
 }
 
 /** The lean path of a port. */
@@ -110,9 +109,8 @@ export function createLeanPath(options: LeanPathOptions): LeanPath {
   const { limits, jsonOptions, amend, logger, interceptors, shutdownSignal, prepare } = options;
   const methods = new Map<string, LeanMethod>();
   for (const spec of options.methods) {
-    const decoder = options.decoders?.get(spec.method);
-    const encoder = options.encoders?.get(spec.method);
-    const method = leanMethod(spec, { interceptors, jsonOptions, decoder, encoder });
+    const codec = options.codecs?.get(spec.method);
+    const method = leanMethod(spec, { interceptors, jsonOptions, codec });
     if (method) methods.set(method.path, method);
   }
   const compressionFor = answerCompressions(options.compressions);
