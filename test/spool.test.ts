@@ -6,9 +6,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, type TestContext, test } from "node:test";
 import fc from "fast-check";
-import { Lane, type LaneRecord } from "../sdk/src/spool/lane.ts";
+import { Lane } from "../sdk/src/spool/lane.ts";
 import type { LaneOptions } from "../sdk/src/spool/lane-options.ts";
 import { headerBytes } from "../sdk/src/spool/record.ts";
+import type { Segment } from "../sdk/src/spool/segment.ts";
 import { Spool, type SpoolOptions } from "../sdk/src/spool/spool.ts";
 
 /** A folder of a test's own. */
@@ -44,15 +45,21 @@ function open(directory: string, options: Partial<LaneOptions> = {}) {
   return { lane, told };
 }
 
-function readAll(lane: Lane): LaneRecord[] {
-  const all: LaneRecord[] = [];
-  for (let records = lane.read(); records.length > 0; records = lane.read()) {
-    all.push(...records.map(({ ticket, payload }) => ({ ticket, payload: Buffer.from(payload) })));
-  }
+interface ReadRecord {
+  sequence: number;
+  segment: Segment;
+  payload: Buffer;
+}
+
+function readAll(lane: Lane): ReadRecord[] {
+  const all: ReadRecord[] = [];
+  const take = (bytes: Buffer, start: number, end: number, sequence: number, segment: Segment) =>
+    all.push({ sequence, segment, payload: Buffer.from(bytes.subarray(start, end)) });
+  while (lane.read(take) > 0);
   return all;
 }
 
-const sequences = (records: LaneRecord[]) => records.map(({ ticket }) => ticket.sequence);
+const sequences = (records: ReadRecord[]) => records.map(({ sequence }) => sequence);
 const payloads = fc.array(fc.uint8Array({ maxLength: 300 }), { minLength: 1, maxLength: 60 });
 const logOf = (directory: string) =>
   join(directory, readdirSync(directory).find((name) => name.endsWith(".log")) ?? "");
@@ -91,8 +98,8 @@ function checkDamage(
     const read = new Set(sequences(found));
     for (const sequence of expected) assert.ok(read.has(sequence), `record ${sequence}`);
     assert.equal(read.size, found.length);
-    for (const { ticket, payload } of found) {
-      assert.deepEqual(Buffer.from(payload), Buffer.from(all[ticket.sequence - 1] as Uint8Array));
+    for (const { sequence, payload } of found) {
+      assert.deepEqual(payload, Buffer.from(all[sequence - 1] as Uint8Array));
     }
     // A log that was closed says how many it held, so that what is lost is counted.
     const lost = kill ? 0 : all.length - found.length;
@@ -184,11 +191,14 @@ describe("damaged logs", () => {
           const directory = folder();
           try {
             const first = open(directory).lane;
-            const tickets = all.map((payload, index) => first.append(index + 1, payload, true));
-            const settled = tickets.filter((ticket) => ticket && done(ticket.sequence));
-            for (const ticket of settled) if (ticket) first.settle(ticket);
-            const left = tickets.filter((ticket) => !settled.includes(ticket));
+            const places = all.map((payload, index) => first.append(index + 1, payload, true));
+            const settled = places.map((_, index) => index + 1).filter((sequence) => done(sequence));
+            for (const sequence of settled) places[sequence - 1]?.settle(sequence);
+            const left = places
+              .map((_, index) => index + 1)
+              .filter((sequence) => !settled.includes(sequence));
             first.write();
+            first.writeAcks();
             const acks = readdirSync(directory).find((name) => name.endsWith(".ack"));
             if (acks) {
               const bytes = readFileSync(join(directory, acks));
@@ -196,7 +206,7 @@ describe("damaged logs", () => {
               writeFileSync(join(directory, acks), bytes);
             }
             const found = new Set(sequences(readAll(open(directory).lane)));
-            for (const ticket of left) assert.ok(found.has(ticket?.sequence ?? 0));
+            for (const sequence of left) assert.ok(found.has(sequence));
             if (flip === 0) assert.equal(found.size, left.length);
           } finally {
             rmSync(directory, { recursive: true, force: true });
@@ -248,9 +258,9 @@ describe("lane", () => {
     const { lane } = open(directory, { segmentBytes: 4096 });
     for (let sequence = 1; sequence <= 200; sequence++) lane.append(sequence, Buffer.alloc(100), false);
     const read = readAll(lane);
-    for (const { ticket } of read) if (ticket.sequence % 3 !== 0) lane.settle(ticket);
+    for (const { sequence, segment } of read) if (sequence % 3 !== 0) segment.settle(sequence);
     assert.equal(lane.persisted, 66);
-    lane.write();
+    lane.writeAcks();
     const copy = folder(t);
     cpSync(directory, copy, { recursive: true });
     const again = open(copy, { segmentBytes: 4096 }).lane;
@@ -258,7 +268,7 @@ describe("lane", () => {
       sequences(readAll(again)),
       Array.from({ length: 66 }, (_, index) => 3 * (index + 1)),
     );
-    for (const { ticket } of read) if (ticket.sequence % 3 === 0) lane.settle(ticket);
+    for (const { sequence, segment } of read) if (sequence % 3 === 0) segment.settle(sequence);
     lane.close();
     assert.deepEqual(readdirSync(directory), []);
   });
@@ -411,9 +421,7 @@ describe("spool", () => {
       }
       lane.write();
       const read = [];
-      for (let records = lane.read(); records.length > 0; records = lane.read()) {
-        read.push(...records.map(({ ticket }) => ticket.sequence));
-      }
+      while (lane.read((_bytes, _start, _end, sequence) => read.push(sequence)) > 0);
       console.log(JSON.stringify({ unwritten, refused, read, persisted: lane.persisted, errors: [...errors] }));`,
       "ulimit -f 64;",
     );
@@ -445,10 +453,10 @@ describe("spool", () => {
       const took = performance.now() - started;
       const persisted = lane.persisted;
       let [read, most] = [0, 0];
-      for (let records = lane.read(); records.length > 0; records = lane.read()) {
-        read += records.length;
-        for (const { ticket } of records) lane.settle(ticket);
-        lane.write();
+      for (;;) {
+        const records = lane.read((_bytes, _start, _end, sequence, segment) => segment.settle(sequence));
+        if (records === 0) break;
+        read += records;
         most = Math.max(most, process.memoryUsage().rss - before);
       }
       console.log(JSON.stringify({ took, persisted, read, most }));`,

@@ -29,10 +29,10 @@ export interface BacklogListener<T> {
   onUnwritten(item: T): void;
 }
 
-/** Where one item is kept. */
+/** Where items are kept. */
 export interface Place {
-  /** Whether it is written. */
-  readonly kept: boolean;
-  /** It is done with, and not to be kept any longer. */
-  settle(): void;
+  /** Whether the item with this sequence is written. */
+  keeps(sequence: number): boolean;
+  /** The item with this sequence is done with, and not to be kept any longer. */
+  settle(sequence: number): void;
 }

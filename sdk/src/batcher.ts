@@ -174,7 +174,7 @@ export class Batcher<T extends Item> {
   /** What the backlog has stays there; the rest is dropped. */
   #leave(items: T[]): void {
     for (const item of items) {
-      if (!item.place?.kept) {
+      if (!item.place?.keeps(item.sequence)) {
         this.#settle(item, closed);
         continue;
       }
@@ -372,7 +372,7 @@ export class Batcher<T extends Item> {
   }
 
   #settle(item: T, outcome: FinalOutcome): void {
-    item.place?.settle();
+    item.place?.settle(item.sequence);
     this.#queue.release(item);
     this.#settled(item, outcome);
   }

@@ -1,9 +1,8 @@
 import { closeSync, fdatasyncSync, ftruncateSync, openSync } from "node:fs";
 import { syncDirectory, syncInBackground, writeAll } from "./files.ts";
 import type { LaneOptions } from "./lane-options.ts";
-import { headerBytes, scan, writeRecord } from "./record.ts";
-import { newSegment, type Segment, seal } from "./segment.ts";
-import type { Ticket } from "./ticket.ts";
+import { headerBytes, recordBuffer, scan, writeRecord } from "./record.ts";
+import { newSegment, type Segment, type SegmentOwner, seal } from "./segment.ts";
 
 /** What an {@link Appender} tells. */
 export interface AppenderListener {
@@ -11,8 +10,8 @@ export interface AppenderListener {
   onWritten(records: number): void;
   /** The segment takes nothing more. */
   onEnded(segment: Segment): void;
-  /** A record could not be written to the segment. */
-  onUnwritten(ticket: Ticket, segment: Segment, payload: Uint8Array): void;
+  /** A record could not be written to the segment, and no copy of it is held. */
+  onUnwritten(sequence: number, segment: Segment, payload: Uint8Array): void;
 }
 
 /** Records that one write takes at most: what a killed process can lose. */
@@ -24,17 +23,23 @@ const failurePauseMs = 1_000;
 /** Appends records to the newest segment of a lane, many with one write. */
 export class Appender {
   readonly #options: LaneOptions;
+  readonly #owner: SegmentOwner;
   readonly #listener: AppenderListener;
-  readonly #buffer = Buffer.allocUnsafeSlow(bufferBytes);
-  #tickets: Ticket[] = [];
+  readonly #buffer = recordBuffer(Buffer.allocUnsafeSlow(bufferBytes));
   #used = 0;
+  /** Records that wait for their write, and how many of them somebody holds a copy of: those come first. */
+  #buffered = 0;
+  #held = 0;
+  /** Sequence of the last of them. */
+  #last = 0;
   #active: { segment: Segment; fd: number } | undefined;
   #dirty = false;
   #directoryDirty = false;
   #failingUntil = 0;
 
-  constructor(options: LaneOptions, listener: AppenderListener) {
+  constructor(options: LaneOptions, owner: SegmentOwner, listener: AppenderListener) {
     this.#options = options;
+    this.#owner = owner;
     this.#listener = listener;
   }
 
@@ -45,7 +50,7 @@ export class Appender {
 
   /** Records that wait for their write. */
   get buffered(): number {
-    return this.#tickets.length;
+    return this.#buffered;
   }
 
   /** Where the next record will lie in its segment. */
@@ -66,7 +71,7 @@ export class Appender {
     this.endSegment();
     this.#options.beforeSegment();
     try {
-      const segment = newSegment(directory, name, sequence);
+      const segment = newSegment(this.#owner, directory, name, sequence);
       this.#active = { segment, fd: openSync(segment.path, "ax") };
       this.#listener.onBegun(segment);
       if (sync === "always") syncDirectory(directory);
@@ -79,23 +84,29 @@ export class Appender {
     }
   }
 
-  /** Appends to the segment that segmentFor() gave. */
-  append(ticket: Ticket, segment: Segment, timeMs: number, payload: Uint8Array): void {
+  /**
+   * Appends to the segment that segmentFor() gave.
+   *
+   * @param held somebody keeps a copy; only where that is so of all that wait for their write
+   */
+  append(sequence: number, segment: Segment, timeMs: number, payload: Uint8Array, held: boolean): void {
     const bytes = headerBytes + payload.length;
-    this.#tickets.push(ticket);
+    this.#buffered++;
+    if (held) this.#held++;
+    this.#last = sequence;
     if (bytes > bufferBytes) {
-      const buffer = Buffer.allocUnsafe(bytes);
-      writeRecord(buffer, 0, segment.salt, ticket.sequence, timeMs, payload);
-      this.#write(buffer);
+      const buffer = recordBuffer(Buffer.allocUnsafe(bytes));
+      writeRecord(buffer, 0, segment.salt, sequence, timeMs, payload);
+      this.#write(buffer.bytes);
       return;
     }
-    this.#used = writeRecord(this.#buffer, this.#used, segment.salt, ticket.sequence, timeMs, payload);
-    if (this.#tickets.length >= maxBuffered) this.write();
+    this.#used = writeRecord(this.#buffer, this.#used, segment.salt, sequence, timeMs, payload);
+    if (this.#buffered >= maxBuffered) this.write();
   }
 
   /** Writes what is buffered. */
   write(): void {
-    if (this.#tickets.length > 0) this.#write(this.#buffer.subarray(0, this.#used));
+    if (this.#buffered > 0) this.#write(this.#buffer.bytes.subarray(0, this.#used));
   }
 
   /** Forces onto the disk what is written, without waiting for it. */
@@ -143,8 +154,9 @@ export class Appender {
   }
 
   #write(bytes: Buffer): void {
-    const tickets = this.#tickets;
-    this.#tickets = [];
+    const [records, held] = [this.#buffered, this.#held];
+    this.#buffered = 0;
+    this.#held = 0;
     this.#used = 0;
     if (!this.#active) return;
     const { segment, fd } = this.#active;
@@ -152,19 +164,19 @@ export class Appender {
       writeAll(fd, bytes, segment.size);
       if (this.#options.sync === "always") fdatasyncSync(fd);
     } catch (error) {
-      this.#undo(tickets, bytes, segment, fd, error);
+      this.#undo(held, bytes, segment, fd, error);
       return;
     }
     this.#dirty = true;
     segment.size += bytes.length;
-    segment.records += tickets.length;
-    segment.remaining += tickets.length;
-    segment.last = tickets.at(-1)?.sequence ?? segment.last;
-    this.#listener.onWritten(tickets.length);
+    segment.records += records;
+    segment.remaining += records;
+    segment.last = this.#last;
+    this.#listener.onWritten(records);
   }
 
-  /** A write failed: what it left is cut off, and the records are handed back. */
-  #undo(tickets: Ticket[], bytes: Buffer, segment: Segment, fd: number, error: unknown): void {
+  /** A write failed: what it left is cut off, and the records are handed back of which no copy is held. */
+  #undo(held: number, bytes: Buffer, segment: Segment, fd: number, error: unknown): void {
     this.#fail(error);
     try {
       ftruncateSync(fd, segment.size);
@@ -172,12 +184,10 @@ export class Appender {
       // What is left of the write is skipped when the segment is read.
       this.#options.onError(truncating as Error);
     }
-    const { records } = scan(bytes, segment.salt, true);
-    for (const [index, { payload }] of records.entries()) {
-      const ticket = tickets[index] as Ticket;
-      ticket.segment = undefined;
-      this.#listener.onUnwritten(ticket, segment, payload);
-    }
+    let index = 0;
+    scan(recordBuffer(bytes), segment.salt, true, (sequence, _timeMs, start, end) => {
+      if (index++ >= held) this.#listener.onUnwritten(sequence, segment, bytes.subarray(start, end));
+    });
     this.endSegment();
   }
 

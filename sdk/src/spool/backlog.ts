@@ -1,12 +1,13 @@
 import type { Backlog, BacklogListener } from "../backlog.ts";
 import type { Item } from "../queue.ts";
 import type { Lane } from "./lane.ts";
+import type { Segment } from "./segment.ts";
 import type { Spool } from "./spool.ts";
 
 /** How items are written, and read back. */
 export interface Codec<T> {
   encode(item: T): Uint8Array;
-  /** Keeps none of the bytes, which are good for this call only. @throws where the bytes were written by another version */
+  /** Keeps none of the bytes, which are good for this call only. @throws where they were written by another version */
   decode(bytes: Uint8Array): T;
 }
 
@@ -59,20 +60,21 @@ export class SpoolBacklog<T extends Item> implements Backlog<T> {
   }
 
   read(): T[] {
-    const urgent = this.#urgent?.read() ?? [];
     const items: T[] = [];
-    for (const { ticket, payload } of urgent.length > 0 ? urgent : this.#normal.read()) {
+    const take = (bytes: Buffer, start: number, end: number, sequence: number, segment: Segment) => {
       try {
-        const item = this.#codec.decode(payload);
-        item.sequence = ticket.sequence;
-        item.place = ticket;
+        const item = this.#codec.decode(bytes.subarray(start, end));
+        item.sequence = sequence;
+        item.place = segment;
         items.push(item);
       } catch {
         // Whole, but of another version's making: it can never be sent.
-        ticket.settle();
-        this.#listener?.onLost(1, "spool_damaged", ticket.sequence, ticket.sequence);
+        segment.settle(sequence);
+        this.#listener?.onLost(1, "spool_damaged", sequence, sequence);
       }
-    }
+    };
+    const read = () => this.#urgent?.read(take) || this.#normal.read(take);
+    while (read() > 0 && items.length === 0);
     return items;
   }
 

@@ -1,26 +1,33 @@
-import { readdirSync, readFileSync, rmSync, statSync } from "node:fs";
+import { readdirSync, readFileSync, statSync, unlinkSync } from "node:fs";
 import { appendAcks } from "./acks.ts";
 import { Appender } from "./appender.ts";
 import type { LaneOptions, LossReason } from "./lane-options.ts";
 import { SegmentReader } from "./reader.ts";
-import { openSegment, type Segment } from "./segment.ts";
-import { Ticket } from "./ticket.ts";
+import { openSegment, type Segment, type SegmentOwner } from "./segment.ts";
 
-/** A record read back. */
-export interface LaneRecord {
-  ticket: Ticket;
-  /** Good until the next read. */
-  payload: Uint8Array;
-}
+/** Told of a record that is read back: its bytes, good until the next read, and where it is to be settled. */
+export type OnLaneRecord = (
+  bytes: Buffer,
+  start: number,
+  end: number,
+  sequence: number,
+  segment: Segment,
+) => void;
+
+/** What is settled is written down after this time. A killed process sends it once more, which the ids make harmless. */
+const ackDelayMs = 100;
+/** Or with so many of one segment. */
+const maxNewAcks = 10_000;
 
 /** A log of records in order: appended at one end, read at the other, settled in any order. */
-export class Lane {
+export class Lane implements SegmentOwner {
   readonly #options: LaneOptions;
   readonly #appender: Appender;
   readonly #reader: SegmentReader;
   readonly #segments: Segment[] = [];
   readonly #withAcks = new Set<Segment>();
   #scheduled: NodeJS.Immediate | undefined;
+  #ackTimer: NodeJS.Timeout | undefined;
   #unread = 0;
   #persisted = 0;
 
@@ -28,17 +35,23 @@ export class Lane {
   constructor(options: LaneOptions) {
     this.#options = options;
     this.#reader = new SegmentReader(options);
-    this.#appender = new Appender(options, {
+    this.#appender = new Appender(options, this, {
       onBegun: (segment) => this.#segments.push(segment),
       onWritten: (records) => {
         this.#persisted += records;
       },
       onEnded: (segment) => this.#removeIfDone(segment),
-      onUnwritten: (ticket, segment, payload) => this.#onUnwritten(ticket, segment, payload),
+      onUnwritten: (sequence, segment, payload) => {
+        segment.unread--;
+        this.#unread--;
+        options.onUnwritten(sequence, payload);
+      },
     });
+    // What is broken is set aside when it is read for good.
+    const counting = new SegmentReader({ ...options, onBroken() {} });
     for (const name of readdirSync(options.directory).sort()) {
       try {
-        const segment = openSegment(options.directory, options.name, name);
+        const segment = openSegment(this, options.directory, options.name, name, counting);
         if (segment) this.#adopt(segment);
       } catch (error) {
         options.onError(error as Error);
@@ -84,49 +97,66 @@ export class Lane {
    * Takes a record; it is written within this turn of the event loop, or with the 128th.
    *
    * @param held the caller keeps a copy: it is not to be read. Only while nothing is unread
-   * @returns `undefined` while the disk takes nothing
+   * @returns where it is; `undefined` while the disk takes nothing
    */
-  append(sequence: number, payload: Uint8Array, held: boolean): Ticket | undefined {
+  append(sequence: number, payload: Uint8Array, held: boolean): Segment | undefined {
     const segment = this.#appender.segmentFor(sequence, payload.length);
     if (!segment) return undefined;
-    const ticket = new Ticket(this, sequence, segment, held);
     if (!held) {
       if (segment.unread === 0) segment.readOffset = this.#appender.offset;
       segment.unread++;
       this.#unread++;
     }
-    this.#appender.append(ticket, segment, Date.now(), payload);
-    if (this.#scheduled === undefined) this.#schedule();
-    return ticket;
+    this.#appender.append(sequence, segment, Date.now(), payload, held);
+    this.#scheduled ??= setImmediate(() => {
+      this.#scheduled = undefined;
+      this.write();
+    });
+    return segment;
   }
 
-  /** Writes what is buffered, and who is settled. */
+  /** Writes what is buffered. */
   write(): void {
     this.#appender.write();
-    if (this.#withAcks.size === 0) return;
+  }
+
+  /** Writes down what is settled. */
+  writeAcks(): void {
+    clearTimeout(this.#ackTimer);
+    this.#ackTimer = undefined;
     for (const segment of this.#withAcks) this.#writeAcks(segment);
     this.#withAcks.clear();
   }
 
-  /** The oldest unread records, some hundred kilobytes of them; empty where none is left. */
-  read(): LaneRecord[] {
+  /**
+   * Reads the oldest unread records, some hundred kilobytes of them.
+   *
+   * @returns how many; 0 where none is left
+   */
+  read(onRecord: OnLaneRecord): number {
     this.write();
     for (let segment = this.#nextUnread(); segment; segment = this.#nextUnread()) {
-      const records = this.#readFrom(segment);
-      if (records.length > 0) return records;
+      const records = this.#readFrom(segment, onRecord);
+      if (records > 0) return records;
     }
-    return [];
+    return 0;
   }
 
   /** The record is done with, and never read again. */
-  settle({ sequence, segment }: Ticket): void {
+  settle(sequence: number, segment: Segment): void {
     if (this.#appender.buffered > 0) this.#appender.write();
-    if (!segment || segment.gone) return;
+    if (segment.gone || sequence > segment.last) return;
     segment.remaining--;
     this.#persisted--;
-    if (segment.newAcks.push(sequence - segment.first) === 1) this.#withAcks.add(segment);
-    if (segment.sealed && segment.remaining === 0) this.#removeIfDone(segment);
-    else if (this.#scheduled === undefined) this.#schedule();
+    const acks = segment.newAcks.push(sequence - segment.first);
+    if (segment.sealed && segment.remaining === 0) {
+      this.#removeIfDone(segment);
+    } else if (acks === 1) {
+      this.#withAcks.add(segment);
+      this.#ackTimer ??= setTimeout(() => this.writeAcks(), ackDelayMs).unref();
+    } else if (acks >= maxNewAcks) {
+      this.#writeAcks(segment);
+    }
   }
 
   /** Removes the oldest segment, whatever is in it. */
@@ -159,48 +189,30 @@ export class Lane {
   /** Writes and syncs everything. */
   close(): void {
     clearImmediate(this.#scheduled);
-    this.write();
     this.#appender.close();
-  }
-
-  #schedule(): void {
-    this.#scheduled = setImmediate(() => {
-      this.#scheduled = undefined;
-      this.write();
-    });
-  }
-
-  #onUnwritten(ticket: Ticket, segment: Segment, payload: Uint8Array): void {
-    if (ticket.held) return;
-    segment.unread--;
-    this.#unread--;
-    this.#options.onUnwritten(ticket.sequence, payload);
+    this.writeAcks();
   }
 
   #nextUnread(): Segment | undefined {
     return this.#unread > 0 ? this.#segments.find(({ unread }) => unread > 0) : undefined;
   }
 
-  #readFrom(segment: Segment): LaneRecord[] {
-    const read = this.#reader.read(segment);
-    if (!read) {
-      this.#lose(segment, segment.unread, "spool_missing");
-      this.#removeIfDone(segment);
-      return [];
-    }
+  #readFrom(segment: Segment, onRecord: OnLaneRecord): number {
     const oldest = Date.now() - this.#options.maxAgeMs;
-    const found: LaneRecord[] = [];
-    for (const { sequence, timeMs, payload } of read.records) {
-      if (segment.unread === 0 || segment.acked.has(sequence - segment.first)) continue;
+    let found = 0;
+    const end = this.#reader.read(segment, (bytes, sequence, timeMs, start, end) => {
+      if (segment.unread === 0 || segment.acked.has(sequence - segment.first)) return;
       if (timeMs < oldest) {
         this.#lose(segment, 1, "spool_expired", sequence, sequence);
-        continue;
+        return;
       }
       segment.unread--;
       this.#unread--;
-      found.push({ ticket: new Ticket(this, sequence, segment, true), payload });
-    }
-    if (read.end) this.#lose(segment, segment.unread, "spool_damaged");
+      found++;
+      onRecord(bytes, start, end, sequence, segment);
+    });
+    if (end === undefined) this.#lose(segment, segment.unread, "spool_missing");
+    else if (end) this.#lose(segment, segment.unread, "spool_damaged");
     if (segment.unread === 0) segment.acked.clear();
     this.#removeIfDone(segment);
     return found;
@@ -218,6 +230,7 @@ export class Lane {
   #writeAcks(segment: Segment): void {
     if (segment.gone || segment.newAcks.length === 0) return;
     try {
+      segment.hasAcks = true;
       appendAcks(segment.ackPath, segment.newAcks);
     } catch (error) {
       // These are sent once more after a restart.
@@ -229,12 +242,14 @@ export class Lane {
   #removeIfDone(segment: Segment): void {
     if (!segment.sealed || segment.remaining > 0 || segment.unread > 0 || segment.gone) return;
     segment.gone = true;
+    segment.newAcks = [];
     this.#segments.splice(this.#segments.indexOf(segment), 1);
     try {
-      rmSync(segment.path, { force: true });
-      rmSync(segment.ackPath, { force: true });
+      unlinkSync(segment.path);
+      if (segment.hasAcks) unlinkSync(segment.ackPath);
     } catch (error) {
-      this.#options.onError(error as Error);
+      // Somebody else removed it.
+      if ((error as NodeJS.ErrnoException).code !== "ENOENT") this.#options.onError(error as Error);
     }
   }
 }

@@ -1,17 +1,12 @@
 import { readRange } from "./files.ts";
 import type { LaneOptions } from "./lane-options.ts";
-import { type ScannedRecord, scan } from "./record.ts";
+import { type OnRecord, recordBuffer, scan } from "./record.ts";
 import type { Segment } from "./segment.ts";
 
 const readBytes = 256 * 1024;
 
-/** What one read of a segment found. */
-export interface Read {
-  /** Whole records, also those that were settled. Their payloads are good until the next read. */
-  records: ScannedRecord[];
-  /** Nothing more is in the segment. */
-  end: boolean;
-}
+/** Told of a record; its payload is good until the next read. */
+export type OnRead = (bytes: Buffer, ...record: Parameters<OnRecord>) => void;
 
 /** Reads segments, piece by piece. */
 export class SegmentReader {
@@ -24,19 +19,25 @@ export class SegmentReader {
     this.#options = options;
   }
 
-  /** Reads on where the segment was read last; `undefined` where its file cannot be read. */
-  read(segment: Segment): Read | undefined {
+  /**
+   * Reads on where the segment was read last, and tells of the whole records, also those that were settled.
+   *
+   * @returns whether nothing more is in the segment; `undefined` where its file cannot be read
+   */
+  read(segment: Segment, onRead: OnRead): boolean | undefined {
     const chunk = this.#chunk(segment);
     if (!chunk) return undefined;
     const end = chunk.length < this.#bytes || segment.readOffset + chunk.length >= segment.size;
-    const { records, broken, consumed } = scan(chunk, segment.salt, end);
+    const { broken, consumed } = scan(recordBuffer(chunk), segment.salt, end, (...record) =>
+      onRead(chunk, ...record),
+    );
     for (const [from, to] of broken) {
       this.#options.onBroken(segment, segment.readOffset + from, chunk.subarray(from, to));
     }
     segment.readOffset += consumed;
     // A record may be larger than what was read.
     this.#bytes = consumed === 0 ? this.#bytes * 2 : readBytes;
-    return { records, end };
+    return end;
   }
 
   #chunk(segment: Segment): Buffer | undefined {

@@ -1,47 +1,74 @@
 import { randomBytes } from "node:crypto";
-import { readFileSync, renameSync, statSync } from "node:fs";
+import { existsSync, renameSync, statSync } from "node:fs";
 import { basename, join } from "node:path";
+import type { Place } from "../backlog.ts";
 import { readAcks } from "./acks.ts";
-import { scan } from "./record.ts";
+import type { SegmentReader } from "./reader.ts";
 
-/** A file of records, and what is known of it. */
-export interface Segment {
+/** What a segment asks of its lane. */
+export interface SegmentOwner {
+  write(): void;
+  settle(sequence: number, segment: Segment): void;
+}
+
+/** A file of records, and what is known of it. It is the place of its records. */
+export class Segment implements Place {
+  readonly #owner: SegmentOwner;
   path: string;
   /** The file that says which of its records are settled. */
-  ackPath: string;
+  readonly ackPath: string;
   /** Start of its checksums. */
-  salt: number;
+  readonly salt: number;
   /** Sequence of its first record. */
-  first: number;
-  /** Sequence of its last record. */
-  last: number;
+  readonly first: number;
+  /** Sequence of the last record that was written to it. */
+  last = 0;
   /** Records appended to it. */
-  records: number;
+  records = 0;
   /** Bytes. */
-  size: number;
+  size = 0;
   /** Records of which no copy is in memory. */
-  unread: number;
+  unread = 0;
   /** Records that are not settled. */
-  remaining: number;
+  remaining = 0;
   /** Where the first unread record is. */
-  readOffset: number;
+  readOffset = 0;
   /** Nothing is appended any more. */
-  sealed: boolean;
+  sealed = false;
   /** Its file was removed: nothing of it is kept. */
-  gone: boolean;
+  gone = false;
+  /** There is a file of acks. */
+  hasAcks = false;
   /** Sequences less `first` that were settled before it was opened. */
-  acked: Set<number>;
+  acked: Set<number> = new Set();
   /** Sequences less `first` that are settled and not yet in the file of acks. */
-  newAcks: number[];
+  newAcks: number[] = [];
+
+  constructor(owner: SegmentOwner, path: string, ackPath: string, salt: number, first: number) {
+    this.#owner = owner;
+    this.path = path;
+    this.ackPath = ackPath;
+    this.salt = salt;
+    this.first = first;
+  }
+
+  keeps(sequence: number): boolean {
+    this.#owner.write();
+    return sequence <= this.last && !this.gone;
+  }
+
+  settle(sequence: number): void {
+    this.#owner.settle(sequence, this);
+  }
 }
 
 const namePattern = /^([a-z-]+)\.(\d{15})\.([0-9a-f]{8})(?:\.(\d+)\.(\d+))?\.log$/;
 
 /** A new, empty segment; its file is not made here. */
-export function newSegment(directory: string, lane: string, first: number): Segment {
+export function newSegment(owner: SegmentOwner, directory: string, lane: string, first: number): Segment {
   const salt = randomBytes(4);
   const stem = join(directory, `${lane}.${String(first).padStart(15, "0")}.${salt.toString("hex")}`);
-  return { ...emptySegment(`${stem}.log`, `${stem}.ack`), salt: salt.readUInt32BE(), first };
+  return new Segment(owner, `${stem}.log`, `${stem}.ack`, salt.readUInt32BE(), first);
 }
 
 /** Fixed in its name once it is complete: what a segment held is known without reading it. */
@@ -56,31 +83,37 @@ export function seal(segment: Segment): void {
  * The segment behind a file name, or `undefined` for a file that is none of this lane. One that was not sealed, for
  * its process was killed, is read through and sealed.
  */
-export function openSegment(directory: string, lane: string, name: string): Segment | undefined {
+export function openSegment(
+  owner: SegmentOwner,
+  directory: string,
+  lane: string,
+  name: string,
+  reader: SegmentReader,
+): Segment | undefined {
   const match = namePattern.exec(name);
   if (!match || match[1] !== lane) return undefined;
   const [, , first = "", salt = "", records, last] = match;
   const path = join(directory, name);
   const ackPath = join(directory, `${lane}.${first}.${salt}.ack`);
-  const acked = readAcks(ackPath);
-  const segment: Segment = {
-    ...emptySegment(path, ackPath),
-    salt: Number.parseInt(salt, 16),
-    first: Number(first),
-    size: statSync(path).size,
-    acked,
-  };
+  const segment = new Segment(owner, path, ackPath, Number.parseInt(salt, 16), Number(first));
+  segment.size = statSync(path).size;
+  segment.acked = readAcks(ackPath);
+  segment.hasAcks = existsSync(ackPath);
   if (records !== undefined) {
     segment.records = Number(records);
     segment.last = Number(last);
     segment.sealed = true;
-    segment.unread = Math.max(0, segment.records - acked.size);
+    segment.unread = Math.max(0, segment.records - segment.acked.size);
   } else {
-    const found = scan(readFileSync(path), segment.salt, true).records;
-    segment.last = found.at(-1)?.sequence ?? segment.first;
-    segment.unread = found.filter(({ sequence }) => !acked.has(sequence - segment.first)).length;
+    segment.last = segment.first;
+    const count = (_bytes: Buffer, sequence: number) => {
+      segment.last = sequence;
+      if (!segment.acked.has(sequence - segment.first)) segment.unread++;
+    };
+    while (reader.read(segment, count) === false);
+    segment.readOffset = 0;
     // Acks of records that are broken by now count as records: they are taken off again when it is next opened.
-    segment.records = segment.unread + acked.size;
+    segment.records = segment.unread + segment.acked.size;
     seal(segment);
   }
   segment.remaining = segment.unread;
@@ -90,23 +123,4 @@ export function openSegment(directory: string, lane: string, name: string): Segm
 /** The stem that a segment and its acks share. */
 export function stemOf(name: string): string {
   return basename(name).split(".").slice(0, 3).join(".");
-}
-
-function emptySegment(path: string, ackPath: string): Segment {
-  return {
-    path,
-    ackPath,
-    salt: 0,
-    first: 0,
-    last: 0,
-    records: 0,
-    size: 0,
-    unread: 0,
-    remaining: 0,
-    readOffset: 0,
-    sealed: false,
-    gone: false,
-    acked: new Set(),
-    newAcks: [],
-  };
 }
