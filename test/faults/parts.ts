@@ -1,5 +1,6 @@
 import { readFileSync } from "node:fs";
 import path from "node:path";
+import type { Settings } from "../../server/src/config.ts";
 import { type EmbeddedDatabase, startEmbedded } from "../../server/src/db/embedded.ts";
 import { ownerRole } from "../../server/src/db/roles.ts";
 import { testLogger } from "../helpers/cluster.ts";
@@ -11,6 +12,8 @@ type Part = "api" | "worker";
 /** An installation in parts: the database here, the API and a worker as processes of their own. */
 export interface Parts extends AsyncDisposable {
   apiUrl(): string;
+  /** What a further process of a part is started with. */
+  settingsOf(part: Part): Settings;
   kill(part: Part): Promise<void>;
   start(part: Part): Promise<void>;
   /** Kills PostgreSQL with all its processes. */
@@ -29,8 +32,9 @@ export async function startParts(dataDir: string): Promise<Parts> {
     PULSEWIRE_KEY_ENCRYPTION_KEY: readFileSync(path.join(dataDir, "encryption.key"), "utf8").trim(),
     PULSEWIRE_DATA_DIR: dataDir,
   };
+  const settingsOf = (part: Part): Settings => ({ ...settings, PULSEWIRE_ROLE: part });
   const start = async (part: Part) => {
-    running.set(part, await startServerProcess({ ...settings, PULSEWIRE_ROLE: part }));
+    running.set(part, await startServerProcess(settingsOf(part)));
   };
   const kill = async (part: Part) => {
     await running.get(part)?.kill();
@@ -43,6 +47,7 @@ export async function startParts(dataDir: string): Promise<Parts> {
   await startAll();
   return {
     apiUrl: () => running.get("api")?.url ?? "",
+    settingsOf,
     kill,
     start,
     startAll,
