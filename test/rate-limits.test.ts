@@ -298,6 +298,17 @@ describe("the limits of keys and tenants", () => {
     assert.equal(error.metadata.get("retry-after"), "1");
     assert.deepEqual(standing(error.metadata, "ratelimit-policy"), { "tenant-burst": { q: 100, w: 5 } });
     assert.deepEqual(standing(error.metadata, "ratelimit"), { "tenant-burst": { r: 0, t: 1 } });
+    // One error answers several calls; what one of them adds to it the others do not get.
+    const policies = (refusal: unknown) => (refusal as ConnectError).metadata.get("ratelimit-policy");
+    for (const answer of answers)
+      if (answer.status === "rejected") assert.equal(policies(answer.reason), policies(error));
+    for (let i = 0; i < 20; i++) auth.getMe({}, headers).catch(() => {});
+    const both = [0, 1].map(() => auth.changePassword({}, headers).catch(policies));
+    const twice = await Promise.all(both);
+    assert.deepEqual(
+      twice.map((value) => String(value).match(/"[\w-]+"/g)),
+      [0, 1].map(() => ['"tenant-burst"', '"auth-address"']),
+    );
     await sleep(200);
     const later = await callJson(server.url, "GetMe", {}, headers.headers);
     assert.equal(later.status, 200);

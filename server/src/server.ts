@@ -60,7 +60,12 @@ export function interceptorsOf(context: Context): Interceptor[] {
     callMetricsInterceptor(context.callMetrics),
     logInterceptor(logger),
     errorsInterceptor(logger),
-    limitAddressInterceptor(rateWindows, methodsLimitedByAddress(rules), config.limits.authCallsPerMinute),
+    limitAddressInterceptor(
+      rateWindows,
+      methodsLimitedByAddress(rules),
+      config.limits.authCallsPerMinute,
+      config.limits.countedCallers,
+    ),
     auditRefusals(auditLog, audited),
     authenticateInterceptor(credentials),
     limitCallerInterceptor(rateWindows, tenantSettings, config.limits.countedCallers),

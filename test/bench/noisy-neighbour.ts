@@ -2,8 +2,8 @@
  * What a tenant at 20 times its limit does to another's writes: node test/bench/noisy-neighbour.ts [--seconds n] [--rounds n]
  * [--profile] [--json file]
  *
- * Both may send so many calls a minute. One sends at four fifths of that rate, the other at 20 times it, in every second round. Calls are sent at
- * their time, whether earlier ones are answered or not; each tenant has a process of its own.
+ * One tenant, without a limit, writes at a steady rate: enough for a p99. The other may send so many calls a minute and sends 20 times as
+ * many, in every second round. Calls are sent at their time, whether earlier ones are answered or not; each tenant has a process of its own.
  */
 import { mkdtemp, rm } from "node:fs/promises";
 import os from "node:os";
@@ -21,8 +21,9 @@ import { type Sent, startPacedCaller } from "./paced-calls.ts";
 import { connectProfiler, printSummary, profilableOptions, summarize } from "./profile.ts";
 import { type BenchResult, printResult, show, spreadOf, writeReport } from "./report.ts";
 
+const calmPerSecond = 100;
+/** The limit of the noisy tenant. */
 const callsPerMinute = 1_200;
-const calmPerSecond = (0.8 * callsPerMinute) / 60;
 const noisyPerSecond = (20 * callsPerMinute) / 60;
 const noisyConnections = 8;
 
@@ -45,18 +46,20 @@ export async function noisyNeighbourBench({
 }): Promise<BenchResult> {
   const dataDir = await mkdtemp(path.join(os.tmpdir(), "pulsewire-bench-"));
   try {
+    const tenants = await prepare(dataDir);
     await using server = await startServerProcess(
-      { PULSEWIRE_DATA_DIR: dataDir, PULSEWIRE_TENANT_LIMITS: `requests_per_minute=${callsPerMinute}` },
+      {
+        PULSEWIRE_DATA_DIR: dataDir,
+        PULSEWIRE_TENANT_LIMITS: `requests_per_minute=${callsPerMinute}`,
+        PULSEWIRE_PLATFORM_ADMINS: `${tenants.calm.email}/${tenants.calm.slug}`,
+      },
       { nodeOptions: profile ? profilableOptions : [] },
     );
     using profiler = profile ? await connectProfiler(server.notices) : undefined;
-    const tenants = [await makeTenant(server.url, "calm"), await makeTenant(server.url, "noisy")] as const;
-    await using calm = await startPacedCaller({ url: server.url, ...tenants[0], connections: 1 });
-    await using noisy = await startPacedCaller({
-      url: server.url,
-      ...tenants[1],
-      connections: noisyConnections,
-    });
+    const url = server.url;
+    await withoutLimit(url, tenants.calm);
+    await using calm = await startPacedCaller({ url, ...tenants.calm, connections: 1 });
+    await using noisy = await startPacedCaller({ url, ...tenants.noisy, connections: noisyConnections });
     const postmaster = postmasterOf(dataDir);
     const measure = async (noise: boolean): Promise<Round> => {
       const before = readCpu(server.pid, postmaster);
@@ -138,23 +141,57 @@ const sum = (values: readonly number[]) => values.reduce((total, value) => total
 const quantile = (times: readonly number[], q: number) =>
   times.toSorted((a, b) => a - b)[Math.floor((times.length - 1) * q)] as number;
 
-async function makeTenant(url: string, slug: string): Promise<{ apiKey: string; storeId: string }> {
+interface BenchTenant {
+  readonly tenantId: string;
+  readonly slug: string;
+  readonly email: string;
+  readonly password: string;
+  readonly apiKey: string;
+  readonly storeId: string;
+}
+
+/** Makes the tenants, on a server that names no platform admin: nobody may register as one. */
+async function prepare(dataDir: string): Promise<{ calm: BenchTenant; noisy: BenchTenant }> {
+  await using server = await startServerProcess({ PULSEWIRE_DATA_DIR: dataDir });
+  const tenants = {
+    calm: await makeTenant(server.url, "calm"),
+    noisy: await makeTenant(server.url, "noisy"),
+  };
+  await server.stop();
+  return tenants;
+}
+
+const bearer = (token: string) => ({ headers: { authorization: `Bearer ${token}` } });
+
+async function makeTenant(url: string, slug: string): Promise<BenchTenant> {
   using session = grpcSession(url);
   const auth = createClient(AuthService, session.transport);
   const email = `owner@${slug}.example`;
-  const newPassword = `a password for ${slug}`;
-  const { temporaryPassword } = await auth.registerTenant({ name: slug, slug, contactEmail: email });
+  const password = `a password for ${slug}`;
+  const registered = await auth.registerTenant({ name: slug, slug, contactEmail: email });
+  const { temporaryPassword } = registered;
   const { accessToken } = await auth.login({ email, password: temporaryPassword, tenantSlug: slug });
-  const bearer = (token: string) => ({ headers: { authorization: `Bearer ${token}` } });
   const changed = await auth.changePassword(
-    { currentPassword: temporaryPassword, newPassword },
+    { currentPassword: temporaryPassword, newPassword: password },
     bearer(accessToken),
   );
   const scopes = [Scope.METRICS_WRITE, Scope.METRICS_ADMIN];
-  const { secret } = await auth.createApiKey({ name: "bench", scopes }, bearer(changed.accessToken));
+  const { secret: apiKey } = await auth.createApiKey({ name: "bench", scopes }, bearer(changed.accessToken));
   const metrics = createClient(MetricsService, session.transport);
-  const { store } = await metrics.createStore({ name: slug }, { headers: { "x-api-key": secret } });
-  return { apiKey: secret, storeId: store?.id ?? "" };
+  const { store } = await metrics.createStore({ name: slug }, { headers: { "x-api-key": apiKey } });
+  const tenantId = registered.tenant?.id ?? "";
+  return { tenantId, slug, email, password, apiKey, storeId: store?.id ?? "" };
+}
+
+/** A platform admin takes the limit off their own tenant. */
+async function withoutLimit(url: string, { tenantId, slug, email, password }: BenchTenant): Promise<void> {
+  using session = grpcSession(url);
+  const auth = createClient(AuthService, session.transport);
+  const { accessToken } = await auth.login({ email, password, tenantSlug: slug });
+  await auth.updateTenant(
+    { tenantId, limits: { requestsPerMinute: 0n }, updateMask: { paths: ["limits.requests_per_minute"] } },
+    bearer(accessToken),
+  );
 }
 
 if (import.meta.main) {

@@ -26,7 +26,7 @@ import { type Caller, callerKey, callerOf, refusedCaller } from "./caller.ts";
 import { clientAddressKey } from "./client-address.ts";
 import { toCallerError } from "./errors.ts";
 import { replayedHeader } from "./idempotency.ts";
-import { type AnyRequest, type AnyResponse, type Interceptor, isPromise, type Next } from "./interceptor.ts";
+import { type AnyRequest, type AnyResponse, type Interceptor, type Next, settle } from "./interceptor.ts";
 import { requestIdKey } from "./trace.ts";
 
 /** The entry of a call in the making. */
@@ -85,25 +85,28 @@ export async function enterAuditAs(
 
 /** Around authentication and authorization: enters calls that never reach their handler. */
 export function auditRefusals(log: AuditLog, kinds: ReadonlyMap<DescMethod, AuditKind>): Interceptor {
-  const enter = async (req: AnyRequest, thrown: unknown): Promise<never> => {
+  /** Throws what was thrown, after it has been entered where that is due. */
+  const enter = (req: AnyRequest, thrown: unknown): Promise<never> => {
     const error = toCallerError(thrown, req.contextValues.get(requestIdKey));
     const caller = req.contextValues.get(callerKey) ?? refusedCaller(error);
     if (!caller || caller.kind === "anonymous" || req.contextValues.get(draftKey)) throw thrown;
     const isMutation = kinds.get(req.method) === "mutation";
-    if ((isMutation ? saysSomething(error) : isDenial(error)) && isNews(log, req, caller, error)) {
-      // The caller is to hear why they were refused, even where that cannot be entered.
-      await enterRefusal(log, req, caller, isMutation, error).catch(() => {});
-    }
-    throw thrown;
+    const isDue = (isMutation ? saysSomething(error) : isDenial(error)) && isNews(log, req, caller, error);
+    if (!isDue) throw thrown;
+    // The caller is to hear why they were refused, even where that cannot be entered.
+    return enterRefusal(log, req, caller, isMutation, error)
+      .catch(() => {})
+      .then(() => {
+        throw thrown;
+      });
   };
-  return (next) => (req) => {
-    try {
-      const answer = next(req);
-      return isPromise(answer) ? answer.catch((thrown: unknown) => enter(req, thrown)) : answer;
-    } catch (thrown) {
-      return enter(req, thrown);
-    }
-  };
+  return (next) => (req) =>
+    settle(
+      next,
+      req,
+      (answer) => answer,
+      (thrown) => enter(req, thrown),
+    );
 }
 
 async function enterRefusal(

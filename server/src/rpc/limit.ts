@@ -4,28 +4,23 @@
  * and `RateLimit` (draft-ietf-httpapi-ratelimit-headers-10).
  */
 import type { DescMethod } from "@bufbuild/protobuf";
-import { ConnectError } from "@connectrpc/connect";
 import type { TenantSettingsCache } from "../auth/tenants/settings.ts";
 import { AuthService } from "../gen/pulsewire/auth/v1/auth_service_pb.js";
-import { ErrorReason } from "../gen/pulsewire/common/v1/error_reason_pb.js";
 import type { AccessRule } from "./access.ts";
 import { type Caller, callerKey } from "./caller.ts";
 import { clientAddressKey } from "./client-address.ts";
-import { failure } from "./errors.ts";
-import type { AnyRequest, AnyResponse, Interceptor, Next } from "./interceptor.ts";
-import { createPaceKeeper, type Pace, type PaceKeeper } from "./pace.ts";
-import { type Count, type RateWindows, rateWindowMs } from "./rate-windows.ts";
-
-/** Which limit; its name stands in the headers and in the metadata of RATE_LIMITED. */
-type LimitName = "auth-address" | "api-key" | "tenant";
-
-interface Limited {
-  readonly name: LimitName;
-  /** Calls a minute. */
-  readonly quota: number;
-  /** Whose calls are counted together. */
-  readonly owner: string;
-}
+import {
+  type Answer,
+  type AnyRequest,
+  type Interceptor,
+  isPromise,
+  type Next,
+  settle,
+} from "./interceptor.ts";
+import { createPaceKeeper, type PaceKeeper } from "./pace.ts";
+import { createRefusals, type Refusals, showOnError } from "./rate-refusals.ts";
+import { type Limited, newStanding, ownerOf, show, tell } from "./rate-standing.ts";
+import type { Count, RateWindows } from "./rate-windows.ts";
 
 /**
  * The methods that count for a client address: those of AuthService that anyone may call, and the one that checks a
@@ -38,17 +33,19 @@ export function methodsLimitedByAddress(rules: ReadonlyMap<DescMethod, AccessRul
   return new Set([...open, AuthService.method.changePassword]);
 }
 
-/** Limits the calls of these methods, all together, by client address; before credentials are looked at. 0: no limit. */
+/** Limits the calls of these methods, all together, by client address, of at most `maxNames` at a time; before credentials are looked at. 0: no limit. */
 export function limitAddressInterceptor(
   windows: RateWindows,
   methods: ReadonlySet<DescMethod>,
   quota: number,
+  maxNames: number,
 ): Interceptor {
+  const keeping: Keeping = { windows, paces: undefined, refusals: createRefusals(maxNames) };
   return (next) => (req) => {
     if (quota === 0 || !methods.has(req.method)) return next(req);
     const address = req.contextValues.get(clientAddressKey);
     const limits: Limited[] = [{ name: "auth-address", quota, owner: addressBlock(address) }];
-    return limited(windows, undefined, limits, next, req);
+    return limited(keeping, limits, next, req);
   };
 }
 
@@ -58,13 +55,17 @@ export function limitCallerInterceptor(
   tenants: TenantSettingsCache,
   maxNames: number,
 ): Interceptor {
-  const paces = createPaceKeeper(maxNames);
+  const keeping: Keeping = {
+    windows,
+    paces: createPaceKeeper(maxNames),
+    refusals: createRefusals(maxNames),
+  };
   return (next) => (req) => {
     const caller = req.contextValues.get(callerKey);
     if (!caller) return next(req);
     const answer = (tenantQuota: number) => {
       const limits = limitsOf(caller, tenantQuota);
-      return limits.length === 0 ? next(req) : limited(windows, paces, limits, next, req);
+      return limits.length === 0 ? next(req) : limited(keeping, limits, next, req);
     };
     const known = tenants.peek(caller.tenantId);
     if (known) return answer(Number(known.limits.requestsPerMinute));
@@ -84,85 +85,48 @@ function limitsOf({ requestsPerMinute: keyQuota = 0, apiKeyId, tenantId }: Calle
   return limits;
 }
 
-/** Items of the two headers. */
-interface Standing {
-  readonly policies: string[];
-  readonly limits: string[];
+/** What is known of those who call. */
+interface Keeping {
+  readonly windows: RateWindows;
+  readonly paces: PaceKeeper | undefined;
+  readonly refusals: Refusals;
 }
 
-async function limited(
-  windows: RateWindows,
-  paces: PaceKeeper | undefined,
+/** Counts a call for each of the limits, refuses it for the first that it is too many for, or goes on. */
+function limited(
+  { windows, paces, refusals }: Keeping,
   limits: readonly Limited[],
   next: Next,
   req: AnyRequest,
-): Promise<AnyResponse> {
-  const standing: Standing = { policies: [], limits: [] };
-  for (const limit of limits) {
-    const owner = `${limit.name}:${limit.owner}`;
+): Answer {
+  const standing = newStanding();
+  const from = (index: number): Answer => {
+    const limit = limits[index];
+    if (!limit) return goOn();
     // What comes too fast is not counted: else who does not heed it would be shut out for the rest of the minute.
-    const pace = paces?.take(owner, limit.quota);
-    if (pace && pace.left < 0) throw tooFast(limit, pace, standing);
-    const counted = windows.count(owner);
-    const count = "calls" in counted ? counted : await counted;
-    tell(standing, limit, count, pace);
-    if (count.calls > limit.quota) throw tooMany(limit, count, standing);
-  }
-  try {
-    const res = await next(req);
-    show(res.header, standing);
-    return res;
-  } catch (error) {
-    if (error instanceof ConnectError) show(error.metadata, standing);
-    throw error;
-  }
-}
-
-const wholeSeconds = (ms: number) => Math.ceil(ms / 1_000);
-
-function tell(standing: Standing, limit: Limited, { calls, resetMs }: Count, pace: Pace | undefined): void {
-  const { name, quota } = limit;
-  standing.policies.push(`"${name}";q=${quota};w=${rateWindowMs / 1_000}`);
-  standing.limits.push(`"${name}";r=${Math.max(0, quota - calls)};t=${wholeSeconds(resetMs)}`);
-  if (pace) tellPace(standing, limit, pace);
-}
-
-function tellPace(standing: Standing, { name }: Limited, { burst, windowMs, left, waitMs }: Pace): void {
-  standing.policies.push(`"${name}-burst";q=${burst};w=${wholeSeconds(windowMs)}`);
-  standing.limits.push(`"${name}-burst";r=${Math.max(0, left)};t=${wholeSeconds(waitMs)}`);
-}
-
-function show(headers: Headers, { policies, limits }: Standing): void {
-  headers.append("ratelimit-policy", policies.join(", "));
-  headers.append("ratelimit", limits.join(", "));
-}
-
-const owners: Record<LimitName, string> = {
-  "auth-address": "sign-ins and other open calls of AuthService from this address",
-  "api-key": "calls with this API key",
-  tenant: "calls of this tenant",
-};
-
-function tooMany({ name, quota }: Limited, { resetMs }: Count, standing: Standing): ConnectError {
-  const told = `more than ${quota} ${owners[name]} in a minute; call again in ${wholeSeconds(resetMs)} s`;
-  return refuse(name, told, resetMs, standing);
-}
-
-/** So that those who were refused do not come back for each call that there is room for. */
-const leastPauseMs = 1_000;
-
-function tooFast(limit: Limited, pace: Pace, standing: Standing): ConnectError {
-  const { name, quota } = limit;
-  tellPace(standing, limit, pace);
-  const waitMs = Math.max(leastPauseMs, pace.waitMs);
-  const told = `more than ${pace.burst} ${owners[name]} at once, of ${quota} in a minute; call again in ${wholeSeconds(waitMs)} s`;
-  return refuse(name, told, waitMs, standing);
-}
-
-function refuse(limit: LimitName, told: string, retryAfterMs: number, standing: Standing): ConnectError {
-  const error = failure(ErrorReason.RATE_LIMITED, told, { metadata: { limit }, retryAfterMs });
-  show(error.metadata, standing);
-  return error;
+    const pace = paces?.take(ownerOf(limit), limit.quota);
+    if (pace && pace.left < 0) throw refusals.tooFast(limit, pace, standing);
+    const judge = (count: Count): Answer => {
+      tell(standing, limit, count, pace);
+      if (count.calls > limit.quota) throw refusals.tooMany(limit, count, standing);
+      return from(index + 1);
+    };
+    const count = windows.count(ownerOf(limit));
+    return isPromise(count) ? count.then(judge) : judge(count);
+  };
+  const goOn = () =>
+    settle(
+      next,
+      req,
+      (res) => {
+        show(res.header, standing);
+        return res;
+      },
+      (error) => {
+        throw showOnError(error, standing);
+      },
+    );
+  return from(0);
 }
 
 /** Whoever has one IPv6 address has the 2^64 of its network: they count together. */

@@ -124,7 +124,16 @@ export function setGrpcStatus(
   failure: ConnectError,
   amend: (error: ConnectError) => ConnectError,
 ): void {
-  setTrailerStatus(trailer, failure);
-  const shown = failure.details.length === 0 ? amend(failure) : failure;
-  if (shown !== failure) setTrailerStatus(trailer, shown);
+  let fields = statusFields.get(failure);
+  if (!fields) {
+    const status = setTrailerStatus(new Headers(), failure);
+    const shown = failure.details.length === 0 ? amend(failure) : failure;
+    if (shown !== failure) setTrailerStatus(status, shown);
+    fields = [...status];
+    statusFields.set(failure, fields);
+  }
+  for (const [name, value] of fields) trailer.append(name, value);
 }
+
+/** What trailers say of an error: one error may answer many calls. */
+const statusFields = new WeakMap<ConnectError, readonly [name: string, value: string][]>();
