@@ -17,11 +17,12 @@ export function requireOwnClient(
   tenantId: string,
   clientKrn: string,
 ): Promise<void> | undefined {
-  const check = (slug: string | undefined) => {
-    if (slug !== tenantSlugOf(clientKrn)) throw notFound("client", clientKrn);
-  };
   const known = tenants.peek(tenantId);
-  if (!known) return tenants.load(tenantId).then((settings) => check(settings?.slug));
-  check(known.slug);
+  if (!known) return tenants.load(tenantId).then((settings) => requireClientOf(settings?.slug, clientKrn));
+  requireClientOf(known.slug, clientKrn);
   return undefined;
+}
+
+function requireClientOf(slug: string | undefined, clientKrn: string): void {
+  if (slug === undefined || !clientKrn.startsWith(`krn:${slug}:client:`)) throw notFound("client", clientKrn);
 }

@@ -13,7 +13,7 @@ import {
   ReportResult,
 } from "../gen/pulsewire/progress/v1/progress_pb.js";
 import type { ProgressService } from "../gen/pulsewire/progress/v1/progress_service_pb.js";
-import { callerOf } from "../rpc/caller.ts";
+import { type Caller, callerOf } from "../rpc/caller.ts";
 import { notFound } from "../rpc/errors.ts";
 import { requireOwnClient } from "./clients.ts";
 import { createCountedReports } from "./counted-report.ts";
@@ -44,23 +44,23 @@ export function progressHandlers(context: Context): ServiceImpl<typeof ProgressS
   const countedReport = createCountedReports(times);
   const progressOf = (row: store.FileRow, now: Date) =>
     toProgress(row.client_krn, row.filename, stateOf(row), now, times);
+  const count = (caller: Caller, request: ReportProgressRequest) => {
+    const report = reportOf(request, creatorOf(caller, request.email), request.updateId);
+    return progressReports
+      .submit(caller.tenantId, report)
+      .then((outcome) =>
+        request instanceof ReadReport && outcome.result !== "refused"
+          ? countedReport(results[outcome.result], outcome.file, request)
+          : answerOf(request, outcome, times),
+      );
+  };
 
   return {
     // Without a promise of its own: many call it at once, and each would cost.
-    reportProgress(request, { values }) {
-      const caller = callerOf({ values });
-      const { clientKrn, email, updateId } = request;
-      const count = () => {
-        const report = reportOf(request, creatorOf(caller, email), updateId);
-        return progressReports
-          .submit(caller.tenantId, report)
-          .then((outcome) =>
-            request instanceof ReadReport && outcome.result !== "refused"
-              ? countedReport(results[outcome.result], outcome.file, request)
-              : answerOf(request, outcome, times),
-          );
-      };
-      return requireOwnClient(tenantSettings, caller.tenantId, clientKrn)?.then(count) ?? count();
+    reportProgress(request, context) {
+      const caller = callerOf(context);
+      const checking = requireOwnClient(tenantSettings, caller.tenantId, request.clientKrn);
+      return checking ? checking.then(() => count(caller, request)) : count(caller, request);
     },
 
     async getProgress({ clientKrn, filename, maxLineIssues = defaultLineIssues }, { values }) {

@@ -11,7 +11,7 @@ import { Later } from "../rpc/later.ts";
 import type { DeltaRow } from "./delta.ts";
 import { flushSums, type SumOutcome } from "./flush-plain.ts";
 import { type FileState, fold, type Outcome } from "./fold.ts";
-import type { Report } from "./report.ts";
+import type { Creator, Report } from "./report.ts";
 
 /** Rows of one statement. */
 const maxSumsPerFlush = 1_000;
@@ -26,14 +26,11 @@ export function isPlain({ request, identity }: Report): boolean {
   return !identity && !isLast && total === 0n && errors.length === 0 && warnings.length === 0;
 }
 
-/** Undefined: nothing became of it, it is to be counted in the usual way. */
-export type PlainOutcome = Outcome | undefined;
-
 /** Reports of one creator on one file that are written together. */
 export class Sum {
   readonly first: Report;
   readonly reports: Report[] = [];
-  readonly answers: Later<PlainOutcome>[] = [];
+  readonly answers: Later<Outcome>[] = [];
   /** Being written: no more come to it. */
   isTaken = false;
   done = 0n;
@@ -44,8 +41,8 @@ export class Sum {
     this.first = first;
   }
 
-  add(report: Report): Later<PlainOutcome> {
-    const answer = new Later<PlainOutcome>();
+  add(report: Report): Later<Outcome> {
+    const answer = new Later<Outcome>();
     this.reports.push(report);
     this.answers.push(answer);
     const { counts } = report.request;
@@ -72,7 +69,7 @@ export class Sum {
       recent: after.recent - this.lines,
     };
     const { outcomes } = fold(before, this.reports, nothingKnown, after.updatedAt, 0);
-    this.answers.forEach((answer, index) => void answer.resolve(outcomes[index]));
+    this.answers.forEach((answer, index) => void answer.resolve(outcomes[index] as Outcome));
   }
 }
 
@@ -81,14 +78,29 @@ const nothingKnown: ReadonlyMap<string, string> = new Map();
 /** Counts plain reports. */
 export interface PlainReports {
   /** Commits a report together with others. Throws OVERLOADED. */
-  submit(tenantId: string, report: Report): Later<PlainOutcome>;
+  submit(tenantId: string, report: Report): Later<Outcome>;
 }
 
-/** `tell` is told, after the commit, what has changed in which tenant. */
+export interface PlainReportsOptions {
+  /** Reports that may wait. */
+  readonly maxQueuedRows: number;
+  /** Is told, after the commit, what has changed in which tenant. */
+  tell(changed: ReadonlyMap<string, readonly DeltaRow[]>): void;
+  /** Commits a report whose file is new, completed or another's. */
+  commitOtherwise(tenantId: string, report: Report): Promise<Outcome>;
+}
+
+/** The sums of one creator on one file: the first one is being written, or has its place in the queue. */
+interface Line {
+  readonly tenantId: string;
+  readonly file: string;
+  readonly creator: Creator;
+  readonly sums: Sum[];
+}
+
 export function createPlainReports(
   db: Kysely<Database>,
-  maxQueuedRows: number,
-  tell: (changed: ReadonlyMap<string, readonly DeltaRow[]>) => void,
+  { maxQueuedRows, tell, commitOtherwise }: PlainReportsOptions,
 ): PlainReports {
   const commits = new GroupCommit<Sum, SumOutcome>({
     flush: async (submissions) => tell(await flushSums(db, submissions)),
@@ -96,60 +108,74 @@ export function createPlainReports(
     maxFlushes,
     maxQueuedRows,
   });
-  /** By file and creator; the first of each is being written, or has its place in the queue. */
-  const lines = new Map<string, Sum[]>();
+  /** By file: seldom more than one, for there is one creator who may report on it. */
+  const lines = new Map<string, Line[]>();
   let waiting = 0;
 
-  const settle = (name: string, line: Sum[], outcome: SumOutcome) => {
-    const sum = line.shift() as Sum;
-    const next = line[0];
-    if (next) begin(name, line, next);
-    else lines.delete(name);
-    waiting -= sum.reports.length;
-    if (outcome.result === "counted") sum.answer(outcome.file);
-    else if (outcome.result === "undecided") for (const answer of sum.answers) answer.resolve(undefined);
-    else for (const answer of sum.answers) answer.reject(outcome.error);
-  };
-  const begin = (name: string, line: Sum[], sum: Sum) => {
-    try {
-      commits.submit(tenantOf(name), [sum]).then(
-        ([outcome]) => settle(name, line, outcome as SumOutcome),
-        (error: unknown) => settle(name, line, { result: "failed", error }),
-      );
-    } catch (error) {
-      settle(name, line, { result: "failed", error });
+  const lineOf = (tenantId: string, { file, creator }: Report): Line => {
+    let ofFile = lines.get(file);
+    if (!ofFile) {
+      ofFile = [];
+      lines.set(file, ofFile);
     }
+    for (const line of ofFile) if (line.tenantId === tenantId && isSame(line.creator, creator)) return line;
+    const line: Line = { tenantId, file, creator, sums: [] };
+    ofFile.push(line);
+    return line;
+  };
+  const forget = (line: Line) => {
+    const others = lines.get(line.file)?.filter((each) => each !== line) ?? [];
+    if (others.length > 0) lines.set(line.file, others);
+    else lines.delete(line.file);
+  };
+
+  const begin = (line: Line) => {
+    const [sum] = line.sums;
+    if (!sum) {
+      forget(line);
+      return;
+    }
+    const fail = (error: unknown) => settle(line, { result: "failed", error });
+    try {
+      commits.submit(line.tenantId, [sum]).then(([outcome]) => settle(line, outcome as SumOutcome), fail);
+    } catch (error) {
+      fail(error);
+    }
+  };
+  const settle = (line: Line, outcome: SumOutcome) => {
+    const sum = line.sums.shift() as Sum;
+    // What has come meanwhile is on its way before the callers of this one are answered, and come back.
+    begin(line);
+    const { reports, answers } = sum;
+    waiting -= reports.length;
+    if (outcome.result === "counted") sum.answer(outcome.file);
+    else if (outcome.result === "failed") for (const answer of answers) answer.reject(outcome.error);
+    else
+      reports.forEach((report, index) => {
+        try {
+          answers[index]?.resolve(commitOtherwise(line.tenantId, report));
+        } catch (error) {
+          answers[index]?.reject(error);
+        }
+      });
   };
 
   return {
     submit(tenantId, report) {
       if (waiting >= maxQueuedRows) throw commits.overloaded(1);
-      const name = nameOf(tenantId, report);
-      const line = lines.get(name);
-      let sum = line?.at(-1);
-      if (sum && !sum.isTaken && sum.reports.length < maxReportsOfSum) {
-        waiting++;
-        return sum.add(report);
-      }
-      sum = new Sum(report);
       waiting++;
+      const line = lineOf(tenantId, report);
+      const { sums } = line;
+      const last = sums.at(-1);
+      if (last && !last.isTaken && last.reports.length < maxReportsOfSum) return last.add(report);
+      const sum = new Sum(report);
       const answer = sum.add(report);
-      if (line) line.push(sum);
-      else {
-        const made = [sum];
-        lines.set(name, made);
-        begin(name, made, sum);
-      }
+      sums.push(sum);
+      if (sums.length === 1) begin(line);
       return answer;
     },
   };
 }
 
-const uuidLength = 36;
-
 /** Reports of different creators are different sums: one of them is refused. */
-function nameOf(tenantId: string, { file, creator: { email, apiKeyId } }: Report): string {
-  return `${tenantId} ${file}\n${email}\n${apiKeyId}`;
-}
-
-const tenantOf = (name: string) => name.slice(0, uuidLength);
+const isSame = (one: Creator, other: Creator) => one.email === other.email && one.apiKeyId === other.apiKeyId;

@@ -28,149 +28,157 @@ export class ReadReport implements ReportProgressRequest {
   readonly requestId = "";
 }
 
-/** Fields as bits, by which a second one is found. */
-type Seen = number;
-
 const textFields = { clientKrn: 1, filename: 2, updateId: 8, email: 9 } as const;
 
 // --- JSON -----------------------------------------------------------------------------------------------------------
 
 const [quote, colon, comma, openBrace, closeBrace, zero, nine] = [0x22, 0x3a, 0x2c, 0x7b, 0x7d, 0x30, 0x39];
-/** Printable ASCII but for the quote and the backslash. */
-const plainText = /^[ !#-[\]-~]*$/;
+const [firstPrintable, backslash, lastPrintable] = [0x20, 0x5c, 0x7e];
 /** Digits that are exact as a number. */
 const maxDigits = 15;
+const countBits = { done: 1, warn: 2, failed: 4 } as const;
 
 /** A request in ProtoJSON; undefined: the library is to read it. */
 export function readReportJson(text: string): ReadReport | undefined {
-  const reader = new JsonScanner(text);
+  const scanner = new JsonScanner(text);
   const report = new ReadReport();
-  const read = reader.object((key) => {
+  let seen = 0;
+  if (!scanner.take(openBrace)) return undefined;
+  do {
+    const key = scanner.text();
+    if (!scanner.take(colon)) return undefined;
+    let field: number;
     switch (key) {
       case "clientKrn":
       case "filename":
       case "updateId":
-      case "email": {
-        const value = reader.text();
-        if (value === undefined) return 0;
-        report[key] = value;
-        return 1 << textFields[key];
-      }
-      case "counts": {
-        const counts = create(CountIncrementsSchema);
-        if (!reader.object((name) => readCount(reader, counts, name))) return 0;
-        report.counts = counts;
-        return 1 << 3;
-      }
-      case "total": {
-        const total = reader.number();
-        if (total === undefined) return 0;
-        report.total = BigInt(total);
-        return 1 << 4;
-      }
-      case "isLast": {
-        const value = reader.boolean();
-        if (value === undefined) return 0;
-        report.isLast = value;
-        return 1 << 5;
-      }
+      case "email":
+        report[key] = scanner.text();
+        field = textFields[key];
+        break;
+      case "counts":
+        report.counts = readCountsJson(scanner);
+        field = 3;
+        break;
+      case "total":
+        report.total = BigInt(scanner.number());
+        field = 4;
+        break;
+      case "isLast":
+        report.isLast = scanner.boolean();
+        field = 5;
+        break;
       default:
-        return 0;
+        return undefined;
     }
-  });
-  return read && reader.isAtEnd() ? report : undefined;
+    if (scanner.failed || seen & (1 << field)) return undefined;
+    seen |= 1 << field;
+  } while (scanner.take(comma));
+  return scanner.take(closeBrace) && scanner.isAtEnd() ? report : undefined;
 }
 
-function readCount(reader: JsonScanner, counts: CountIncrements, name: string): Seen {
-  if (name !== "done" && name !== "warn" && name !== "failed") return 0;
-  const value = reader.number();
-  if (value === undefined) return 0;
-  counts[name] = BigInt(value);
-  return name === "done" ? 1 : name === "warn" ? 2 : 4;
+function readCountsJson(scanner: JsonScanner): CountIncrements {
+  const counts = create(CountIncrementsSchema);
+  if (!scanner.take(openBrace)) scanner.failed = true;
+  if (scanner.take(closeBrace)) return counts;
+  let seen = 0;
+  do {
+    const key = scanner.text();
+    if (!scanner.take(colon) || (key !== "done" && key !== "warn" && key !== "failed")) {
+      scanner.failed = true;
+      return counts;
+    }
+    counts[key] = BigInt(scanner.number());
+    if (seen & countBits[key]) scanner.failed = true;
+    seen |= countBits[key];
+  } while (!scanner.failed && scanner.take(comma));
+  if (!scanner.take(closeBrace)) scanner.failed = true;
+  return counts;
 }
 
-/** Goes through a text of JSON from left to right. What it does not know is undefined. */
+/** Goes through a text of JSON from left to right. What it does not know makes it `failed`. */
 class JsonScanner {
-  readonly #text: string;
-  #at = 0;
+  failed = false;
+  private readonly json: string;
+  private at = 0;
 
-  constructor(text: string) {
-    this.#text = text;
+  constructor(json: string) {
+    this.json = json;
   }
 
-  /** Reads an object; `member` reads the value of a key, and says which one it was, 0: none that is known. */
-  object(member: (key: string) => Seen): boolean {
-    if (!this.#take(openBrace)) return false;
-    if (this.#take(closeBrace)) return true;
-    let seen = 0;
-    do {
-      const key = this.text();
-      if (key === undefined || !this.#take(colon)) return false;
-      const field = member(key);
-      if (field === 0 || seen & field) return false;
-      seen |= field;
-    } while (this.#take(comma));
-    return this.#take(closeBrace);
+  /** Whether this character comes next; it is passed over. */
+  take(character: number): boolean {
+    const next = this.json.charCodeAt(this.at);
+    // Most is written without spaces.
+    if (next !== character && (next > firstPrintable || !this.skipSpaceTo(character))) return false;
+    this.at++;
+    return true;
   }
 
-  text(): string | undefined {
-    if (!this.#take(quote)) return undefined;
-    const end = this.#text.indexOf('"', this.#at);
-    if (end < 0) return undefined;
-    const value = this.#text.slice(this.#at, end);
-    this.#at = end + 1;
-    return plainText.test(value) ? value : undefined;
+  /** Printable ASCII without escapes. */
+  text(): string {
+    if (!this.take(quote)) return this.fail("");
+    const { json, at: start } = this;
+    let at = start;
+    for (; ; at++) {
+      const character = json.charCodeAt(at);
+      if (character === quote) break;
+      if (!(character >= firstPrintable && character <= lastPrintable) || character === backslash)
+        return this.fail("");
+    }
+    this.at = at + 1;
+    return json.slice(start, at);
   }
 
   /** A whole number, bare or as text. */
-  number(): number | undefined {
-    const quoted = this.#take(quote);
-    const start = this.#at;
+  number(): number {
+    const isText = this.take(quote);
+    const { json, at: start } = this;
+    let at = start;
     let value = 0;
-    for (; ; this.#at++) {
-      const digit = this.#text.charCodeAt(this.#at);
-      if (!(digit >= zero && digit <= nine)) break;
-      value = 10 * value + digit - zero;
+    for (; ; at++) {
+      const character = json.charCodeAt(at);
+      if (!(character >= zero && character <= nine)) break;
+      value = 10 * value + character - zero;
     }
-    const length = this.#at - start;
-    if (length === 0 || length > maxDigits || (length > 1 && this.#text.charCodeAt(start) === zero))
-      return undefined;
-    // At the byte after the last digit: no space, and no fraction or exponent.
-    if (quoted) return this.#text.charCodeAt(this.#at++) === quote ? value : undefined;
-    return this.#isAfterValue() ? value : undefined;
+    this.at = at;
+    const isGood =
+      at > start &&
+      at - start <= maxDigits &&
+      (value === 0 ? at === start + 1 : json.charCodeAt(start) !== zero);
+    if (!isGood) return this.fail(0);
+    // Neither a space in the text nor a fraction or an exponent.
+    if (isText ? json.charCodeAt(this.at++) !== quote : !this.isAfterValue()) return this.fail(0);
+    return value;
   }
 
-  boolean(): boolean | undefined {
-    this.#skipSpace();
-    const value = this.#text.startsWith("true", this.#at);
-    if (!value && !this.#text.startsWith("false", this.#at)) return undefined;
-    this.#at += value ? 4 : 5;
+  boolean(): boolean {
+    this.skipSpaceTo(0);
+    const value = this.json.startsWith("true", this.at);
+    if (!value && !this.json.startsWith("false", this.at)) return this.fail(false);
+    this.at += value ? 4 : 5;
     return value;
   }
 
   isAtEnd(): boolean {
-    this.#skipSpace();
-    return this.#at === this.#text.length;
+    this.skipSpaceTo(0);
+    return this.at === this.json.length;
   }
 
-  #isAfterValue(): boolean {
-    this.#skipSpace();
-    const next = this.#text.charCodeAt(this.#at);
-    return next === comma || next === closeBrace;
+  private isAfterValue(): boolean {
+    return this.skipSpaceTo(comma) || this.json.charCodeAt(this.at) === closeBrace;
   }
 
-  #take(character: number): boolean {
-    this.#skipSpace();
-    if (this.#text.charCodeAt(this.#at) !== character) return false;
-    this.#at++;
-    return true;
-  }
-
-  #skipSpace(): void {
-    for (; ; this.#at++) {
-      const character = this.#text.charCodeAt(this.#at);
-      if (character !== 0x20 && character !== 0x0a && character !== 0x0d && character !== 0x09) return;
+  private skipSpaceTo(character: number): boolean {
+    for (; ; this.at++) {
+      const next = this.json.charCodeAt(this.at);
+      if (next !== 0x20 && next !== 0x0a && next !== 0x0d && next !== 0x09) return next === character;
     }
+  }
+
+  private fail<T>(value: T): T {
+    this.failed = true;
+    return value;
   }
 }
 
@@ -240,54 +248,54 @@ function readCounts(reader: ByteScanner): CountIncrements | undefined {
 /** Goes through bytes from left to right. What cannot be read makes it `failed`. */
 class ByteScanner {
   failed = false;
-  readonly #bytes: Uint8Array;
-  readonly #end: number;
-  #at: number;
+  private readonly bytes: Uint8Array;
+  private readonly end: number;
+  private at: number;
 
   constructor(bytes: Uint8Array, start: number, end: number) {
-    this.#bytes = bytes;
-    this.#at = start;
-    this.#end = end;
+    this.bytes = bytes;
+    this.at = start;
+    this.end = end;
   }
 
   isAtEnd(): boolean {
-    return this.#at >= this.#end;
+    return this.at >= this.end;
   }
 
   varint(): number {
     let value = 0;
     let factor = 1;
-    for (let count = 0; count < maxVarintBytes && this.#at < this.#end; count++) {
-      const byte = this.#bytes[this.#at++] as number;
+    for (let count = 0; count < maxVarintBytes && this.at < this.end; count++) {
+      const byte = this.bytes[this.at++] as number;
       value += (byte & 127) * factor;
       if (byte < 128) return value;
       factor *= 128;
     }
-    return this.#fail(0);
+    return this.fail(0);
   }
 
   /** ASCII; what is beyond fails. */
   text(): string {
     const length = this.varint();
-    const start = this.#at;
+    const start = this.at;
     const end = start + length;
-    if (end > this.#end) return this.#fail("");
-    for (let at = start; at < end; at++) if ((this.#bytes[at] as number) > 127) return this.#fail("");
-    this.#at = end;
-    return Buffer.from(this.#bytes.buffer, this.#bytes.byteOffset + start, length).toString("latin1");
+    if (end > this.end) return this.fail("");
+    for (let at = start; at < end; at++) if ((this.bytes[at] as number) > 127) return this.fail("");
+    this.at = end;
+    return Buffer.from(this.bytes.buffer, this.bytes.byteOffset + start, length).toString("latin1");
   }
 
   /** What lies in a field of a message. */
   message(): ByteScanner {
     const length = this.varint();
-    const start = this.#at;
+    const start = this.at;
     const end = start + length;
-    if (end > this.#end) this.failed = true;
-    else this.#at = end;
-    return new ByteScanner(this.#bytes, start, Math.min(end, this.#end));
+    if (end > this.end) this.failed = true;
+    else this.at = end;
+    return new ByteScanner(this.bytes, start, Math.min(end, this.end));
   }
 
-  #fail<T>(value: T): T {
+  private fail<T>(value: T): T {
     this.failed = true;
     return value;
   }

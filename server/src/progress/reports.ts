@@ -32,7 +32,6 @@ export function createProgressReports(
     for (const [tenantId, deltas] of changed) onChange(tenantId, deltas);
   };
   const { maxQueuedRows } = limits;
-  const plain = createPlainReports(db, maxQueuedRows, tell);
   const commits = new GroupCommit<Report, Outcome>({
     maxRowsPerFlush,
     maxFlushes,
@@ -48,11 +47,12 @@ export function createProgressReports(
   };
   const commit = (tenantId: string, report: Report): Promise<Outcome> =>
     commits.submit(tenantId, [report]).then(([outcome]) => outcome as Outcome);
+  const plain = createPlainReports(db, { maxQueuedRows, tell, commitOtherwise: commit });
   return {
     submit(tenantId, report) {
       if (isGuarded()) return commitAlone(tenantId, report);
       if (!isPlain(report)) return commit(tenantId, report);
-      return plain.submit(tenantId, report).then((outcome) => outcome ?? commit(tenantId, report));
+      return plain.submit(tenantId, report);
     },
   };
 }
