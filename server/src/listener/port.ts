@@ -1,15 +1,18 @@
 import { createServer as createHttp1Server, type IncomingMessage, type ServerResponse } from "node:http";
-import { createServer as createHttp2Server, type ServerHttp2Stream } from "node:http2";
+import { createServer as createHttp2Server, type ServerHttp2Stream, type ServerOptions } from "node:http2";
 import { type AddressInfo, createServer as createNetServer, type Server, type Socket } from "node:net";
 import { createServer as createTlsServer, type TLSSocket } from "node:tls";
 import { Code, ConnectError } from "@connectrpc/connect";
 import type { Logger } from "pino";
 import { cutOff } from "./body.ts";
+import { decidedAnswer } from "./h2/bridge.ts";
+import { createHttp2Connections } from "./h2/connections.ts";
 import { heldOf, hold } from "./held.ts";
 import type { HttpHandler, HttpRequest, HttpResponse } from "./http.ts";
 import { createDirectConnections } from "./lean/direct.ts";
 import type { LeanPath } from "./lean/path.ts";
 import { type ListenerLimits, listenerLimits } from "./limits.ts";
+import { setPeer } from "./peers.ts";
 import { followRequests } from "./requests.ts";
 import { followSessions } from "./sessions.ts";
 import { sniff } from "./sniff.ts";
@@ -109,7 +112,7 @@ export function createListener(options: ListenerOptions): Listener {
   );
   h1.maxHeadersCount = limits.maxHeaderListPairs;
   h1.on("clientError", refuseUnreadable);
-  const h2 = createHttp2Server({
+  const http2Options: ServerOptions = {
     settings: {
       maxConcurrentStreams: limits.maxConcurrentStreams,
       initialWindowSize: limits.streamWindowBytes,
@@ -122,6 +125,14 @@ export function createListener(options: ListenerOptions): Listener {
     maxSessionInvalidFrames: limits.maxInvalidFrames,
     streamResetBurst: limits.maxRapidResets,
     streamResetRate: limits.rapidResetsPerSecond,
+  };
+  const h2 = createHttp2Server(http2Options);
+  // Never listens: the far end of bridges, whose near end counts what peers do.
+  const landingPlace = createHttp2Server({
+    ...http2Options,
+    maxSessionInvalidFrames: 2 ** 31,
+    streamResetBurst: 2 ** 31,
+    streamResetRate: 2 ** 31,
   });
   // Never listens: makes requests and responses of the streams that the lean path leaves.
   const compatible = createHttp2Server(onRequest);
@@ -131,11 +142,35 @@ export function createListener(options: ListenerOptions): Listener {
     stream: leave,
     request: (req: IncomingMessage, res: ServerResponse) => onRequest(req, res),
   });
-  h2.on("stream", (opened, headers, flags, rawHeaders) => {
-    const stream = opened as ServerHttp2Stream;
-    if (!lean?.takeStream(stream, headers, flags, rawHeaders)) leave(stream, headers, flags, rawHeaders);
-  });
-  h2.on("session", (session) => sessions.track(session));
+  const onStream = (...[stream, headers, flags, rawHeaders]: Parameters<LeanPath["takeStream"]>) => {
+    const answer = decidedAnswer(headers);
+    if (answer) {
+      hold(stream, { chunks: [], ended: false, answer });
+      leave(stream, headers, flags, rawHeaders);
+    } else if (!lean?.takeStream(stream, headers, flags, rawHeaders))
+      leave(stream, headers, flags, rawHeaders);
+  };
+  // Of the bridge whose session is about to begin.
+  let landing: { remoteAddress: string | undefined } | undefined;
+  for (const server of [h2, landingPlace]) {
+    server.on("stream", (stream, ...head) => onStream(stream as ServerHttp2Stream, ...head));
+    server.on("session", (session) => {
+      if (landing) setPeer(session, landing);
+      sessions.track(session);
+    });
+  }
+  const directHttp2 =
+    lean &&
+    tls === undefined &&
+    createHttp2Connections({
+      lean,
+      limits,
+      land(pipe, remoteAddress) {
+        landing = { remoteAddress };
+        landingPlace.emit("connection", pipe);
+        landing = undefined;
+      },
+    });
 
   const direct =
     lean &&
@@ -169,7 +204,8 @@ export function createListener(options: ListenerOptions): Listener {
       return;
     }
     socket.once("finish", linger);
-    if (protocol === "h2") h2.emit("connection", socket);
+    if (protocol === "h2" && directHttp2) directHttp2.take(socket);
+    else if (protocol === "h2") h2.emit("connection", socket);
     else if (direct) direct.take(socket);
     else serveByNode(socket);
   }
@@ -226,6 +262,7 @@ export function createListener(options: ListenerOptions): Listener {
     await Promise.all([...sockets].map((socket) => new Promise((resolve) => socket.once("close", resolve))));
     requests.stop();
     direct?.stop();
+    if (directHttp2) directHttp2.stop();
   }
 
   return {
@@ -254,6 +291,7 @@ export function createListener(options: ListenerOptions): Listener {
       }, timeoutMs);
       requests.drain();
       const closed = close();
+      if (directHttp2) directHttp2.drain();
       sessions.drain();
       await closed;
       clearTimeout(timer);

@@ -23,6 +23,7 @@ import { unaryFormats } from "../listener/lean/formats.ts";
 import { type LeanMethod, leanMethod } from "../listener/lean/method.ts";
 import type { Peer } from "../listener/lean/path.ts";
 import type { CallValues } from "../listener/lean/values.ts";
+import { peerOfRequest } from "../listener/peers.ts";
 import type { Interceptor } from "../rpc/interceptor.ts";
 import { OneMessage } from "../rpc/one-message.ts";
 
@@ -117,7 +118,7 @@ export function createCalls({ interceptors, prepare }: CallsOptions): CallRegist
 
   const begin = (method: LeanMethod, req: HttpRequest): RestCall => {
     const call = new RestCall(method, req);
-    prepare(call.values, req as Peer);
+    prepare(call.values, peerOfRequest(req));
     return call;
   };
 

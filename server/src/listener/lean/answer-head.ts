@@ -13,19 +13,27 @@ export function statusLine(status: number): string {
 
 let second = 0;
 let date = "";
+let dateLine = "";
 let kept: { readonly timeoutMs: number; readonly lines: string } = { timeoutMs: -1, lines: "" };
+
+/** The time as header fields tell it. */
+export function httpDate(): string {
+  const now = Math.floor(Date.now() / 1_000);
+  if (now !== second) {
+    second = now;
+    date = new Date(now * 1_000).toUTCString();
+    dateLine = `Date: ${date}\r\n`;
+  }
+  return date;
+}
 
 /**
  * The fields that Node's server adds to every answer: the date, and whether the connection is kept, and for how long;
  * undefined: it is closed.
  */
 export function standingFields(keepAliveTimeoutMs: number | undefined): string {
-  const now = Math.floor(Date.now() / 1_000);
-  if (now !== second) {
-    second = now;
-    date = `Date: ${new Date(now * 1_000).toUTCString()}\r\n`;
-  }
-  if (keepAliveTimeoutMs === undefined) return `${date}Connection: close\r\n`;
+  httpDate();
+  if (keepAliveTimeoutMs === undefined) return `${dateLine}Connection: close\r\n`;
   if (kept.timeoutMs !== keepAliveTimeoutMs) {
     const seconds = Math.floor(keepAliveTimeoutMs / 1_000);
     kept = {
@@ -33,5 +41,5 @@ export function standingFields(keepAliveTimeoutMs: number | undefined): string {
       lines: `Connection: keep-alive\r\nKeep-Alive: timeout=${seconds}\r\n`,
     };
   }
-  return date + kept.lines;
+  return dateLine + kept.lines;
 }

@@ -16,6 +16,7 @@ import type { Interceptor } from "../../rpc/interceptor.ts";
 import type { AmendError } from "../amend-errors.ts";
 import type { HttpHandler } from "../http.ts";
 import type { ListenerLimits } from "../limits.ts";
+import { peerOf } from "../peers.ts";
 import type { CallRequest } from "./call.ts";
 import { answerCompressions, streamFormats, timeoutOf, unaryFormats } from "./formats.ts";
 import { Http1Wire } from "./http1.ts";
@@ -94,6 +95,8 @@ export interface LeanPath {
     flags: number,
     rawHeaders: string[],
   ): boolean;
+  /** Takes a request of HTTP/2 that has come on a wire without Node's server; false: it is not for the lean path. */
+  takeHttp2(wire: Wire, headers: IncomingHttpHeaders, socket: Peer["socket"]): boolean;
   /** Takes a request of HTTP/1.1; false: it is not for the lean path. */
   takeRequest(req: IncomingMessage, res: ServerResponse): boolean;
   /** Takes a POST of HTTP/1.1 that has come on a wire without Node's server; undefined: it is not for the lean path. */
@@ -149,6 +152,16 @@ export function createLeanPath(options: LeanPathOptions): LeanPath {
     };
   }
 
+  /** Heads of HTTP/2 come again as the same object; what is chosen depends on them alone. */
+  const choices = new WeakMap<IncomingHttpHeaders, CallRequest>();
+  function chosen(headers: IncomingHttpHeaders): CallRequest | undefined {
+    const known = choices.get(headers);
+    if (known) return shutdownSignal.aborted ? undefined : known;
+    const request = choose(headers[":method"] as string, headers[":path"] as string, headers, true);
+    if (request) choices.set(headers, request);
+    return request;
+  }
+
   return {
     running,
     counts,
@@ -165,6 +178,14 @@ export function createLeanPath(options: LeanPathOptions): LeanPath {
       const wire = new Http2Wire(stream, headers, flags, rawHeaders, settings.handOver);
       const call = begin(wire, request, settings);
       if (prepare) prepare(call.contextValues, { headers, socket: peerOf(stream) });
+      return true;
+    },
+    takeHttp2(wire, headers, socket) {
+      const request = settings && chosen(headers);
+      if (!settings || !request) return false;
+      const call = begin(wire, request, settings);
+      prepare?.(call.contextValues, { headers, socket });
+      counts.direct++;
       return true;
     },
     takeRequest(req, res) {
@@ -194,19 +215,6 @@ function begin(wire: Wire, request: CallRequest, settings: LeanSettings): UnaryC
   return request.method.streams
     ? new StreamCall(wire, request, settings)
     : new UnaryCall(wire, request, settings);
-}
-
-const peers = new WeakMap<object, Peer["socket"]>();
-
-/** The peer of a stream. The socket of a session is a proxy that costs more than the rest of what is done here. */
-function peerOf({ session }: ServerHttp2Stream): Peer["socket"] {
-  if (!session) return {};
-  let peer = peers.get(session);
-  if (!peer) {
-    peer = { remoteAddress: session.socket?.remoteAddress };
-    peers.set(session, peer);
-  }
-  return peer;
 }
 
 /** Whether a host makes a valid URL. Clients name the same few again and again. */

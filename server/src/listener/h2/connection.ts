@@ -1,0 +1,517 @@
+import type { Socket } from "node:net";
+import type { LeanPath } from "../lean/path.ts";
+import type { ListenerLimits } from "../limits.ts";
+import { Bridge, type Landing } from "./bridge.ts";
+import {
+  ConnectionFault,
+  defaultWindowBytes,
+  errorCode,
+  frameFlag,
+  frameHeadBytes,
+  frameType,
+  largestStreamId,
+  largestWindowBytes,
+  maxPayloadBytes,
+  settingId,
+} from "./frames.ts";
+import { HeaderReader } from "./header-reader.ts";
+import { Output } from "./output.ts";
+import { areTrailers, type RequestHead, requestHeadOf } from "./request-head.ts";
+import { Http2Stream } from "./stream.ts";
+import { createTokens } from "./tokens.ts";
+
+const preface = Buffer.from("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "latin1");
+
+/** Larger header blocks, in as many pieces as they come, end the connection. */
+const maxBlockBytes = 65_536;
+/** Answers to frames of the peer, such as acknowledgements, that may wait until the peer takes them. */
+const maxWaitingReplies = 1_000;
+/** With more bytes waiting, nothing more is read. */
+const pauseAtBytes = 262_144;
+/** Blocks that are remembered with their heads, up to this length each. */
+const maxKnownHeads = 64;
+const maxKnownBlockBytes = 256;
+
+export interface Http2Options {
+  readonly lean: Pick<LeanPath, "takeHttp2">;
+  readonly limits: ListenerLimits;
+  /** Where bridges lead. */
+  readonly land: (pipe: Parameters<Landing>[0], remoteAddress: string | undefined) => void;
+}
+
+/** What a connection tells those that follow it. */
+export interface Http2Watch {
+  /** The last stream is over. */
+  idle(connection: Http2Connection): void;
+  closed(connection: Http2Connection): void;
+}
+
+/** Header fields that are being sent in several pieces. */
+interface OpenBlock {
+  readonly streamId: number;
+  readonly endStream: boolean;
+  readonly pieces: Buffer[];
+  size: number;
+}
+
+/** A connection of HTTP/2 in cleartext (RFC 9113), the part of the server. */
+export class Http2Connection {
+  readonly limits: ListenerLimits;
+  readonly output: Output;
+  readonly bridge: Bridge;
+  /** Streams that wait for room. */
+  readonly blocked = new Set<Http2Stream>();
+  /** The window of new streams, as the peer has set it. */
+  peerStreamWindow = defaultWindowBytes;
+  sendWindow = defaultWindowBytes;
+  readonly #options: Http2Options;
+  readonly #watch: Http2Watch;
+  readonly #socket: Socket;
+  readonly #peer: { readonly remoteAddress: string | undefined };
+  readonly #streams = new Map<number, Http2Stream>();
+  readonly #reader: HeaderReader;
+  #heads = new Map<string, RequestHead>();
+  #headsVersion = 0;
+  #rest: Buffer | undefined;
+  #prefaceLeft = preface.length;
+  #settled = false;
+  #block: OpenBlock | undefined;
+  #lastStreamId = 0;
+  /** The last stream that is served, once GOAWAY has said so. */
+  #lastServedId = largestStreamId;
+  #receiveWindow: number;
+  #used = 0;
+  #replies = 0;
+  #invalid = 0;
+  readonly #mayReset: () => boolean;
+  #onPong: (() => void) | undefined;
+  #over = false;
+
+  constructor(socket: Socket, options: Http2Options, watch: Http2Watch) {
+    const { limits } = options;
+    this.limits = limits;
+    this.#options = options;
+    this.#watch = watch;
+    this.#socket = socket;
+    this.#peer = { remoteAddress: socket.remoteAddress };
+    this.output = new Output(socket);
+    this.bridge = new Bridge((pipe) => options.land(pipe, this.#peer.remoteAddress));
+    this.#reader = new HeaderReader({
+      maxBytes: limits.maxHeaderBytes,
+      maxFields: limits.maxHeaderListPairs,
+    });
+    this.#mayReset = createTokens(limits.maxRapidResets, limits.rapidResetsPerSecond);
+    this.#receiveWindow = limits.connectionWindowBytes;
+    socket.on("data", (chunk: Buffer) => this.#receive(chunk));
+    socket.on("drain", () => this.#drained());
+    socket.on("close", () => this.#closed());
+    socket.on("end", () => socket.destroySoon());
+    this.#greet();
+  }
+
+  get streams(): number {
+    return this.#streams.size;
+  }
+
+  #greet(): void {
+    const { limits, output } = this;
+    const settings = [
+      [settingId.maxConcurrentStreams, limits.maxConcurrentStreams],
+      [settingId.initialWindowSize, limits.streamWindowBytes],
+      [settingId.maxHeaderListSize, limits.maxHeaderBytes],
+    ] as const;
+    const payload = Buffer.alloc(6 * settings.length);
+    settings.forEach(([id, value], index) => {
+      payload.writeUInt16BE(id, 6 * index);
+      payload.writeUInt32BE(value, 6 * index + 2);
+    });
+    output.frame(frameType.settings, 0, 0, payload);
+    const more = limits.connectionWindowBytes - defaultWindowBytes;
+    if (more > 0) output.words(frameType.windowUpdate, 0, 0, more);
+  }
+
+  // What streams ask for.
+
+  /** Ends a stream before its time. */
+  reset(stream: Http2Stream, code: number): void {
+    this.#resetId(stream.id, code);
+    stream.close(code);
+  }
+
+  /** Bytes that were read and are used up. */
+  giveBack(bytes: number): void {
+    this.#used += bytes;
+    if (this.#used < this.limits.connectionWindowBytes / 2 || this.#over) return;
+    this.output.words(frameType.windowUpdate, 0, 0, this.#used);
+    this.#receiveWindow += this.#used;
+    this.#used = 0;
+  }
+
+  forget(stream: Http2Stream): void {
+    this.#streams.delete(stream.id);
+    this.blocked.delete(stream);
+    if (this.#streams.size > 0 || this.#over) return;
+    if (this.#lastServedId < largestStreamId) this.#end();
+    else this.#watch.idle(this);
+  }
+
+  // What those ask for who follow connections.
+
+  /**
+   * RFC 9113, 6.8: first a notice that refuses nothing, then, after one round trip, the GOAWAY that names the last stream
+   * served. A call that was under way to us meanwhile gets an answer instead of a torn stream.
+   */
+  sayGoodbye(roundTripMs: number): void {
+    if (this.#over || this.#onPong) return;
+    this.output.words(frameType.goaway, 0, 0, largestStreamId, errorCode.none);
+    this.output.words(frameType.ping, 0, 0, 0, 0);
+    const timer = setTimeout(() => this.goAway(), roundTripMs);
+    this.#onPong = () => {
+      clearTimeout(timer);
+      this.goAway();
+    };
+  }
+
+  /** Takes no further streams, and closes when those there are over. */
+  goAway(): void {
+    if (this.#over || this.#lastServedId < largestStreamId) return;
+    this.#lastServedId = this.#lastStreamId;
+    this.output.words(frameType.goaway, 0, 0, this.#lastServedId, errorCode.none);
+    if (this.#streams.size === 0) this.#end();
+  }
+
+  // What comes.
+
+  #receive(chunk: Buffer): void {
+    if (this.#over) return;
+    let bytes = this.#rest ? Buffer.concat([this.#rest, chunk]) : chunk;
+    this.#rest = undefined;
+    if (this.#prefaceLeft > 0) {
+      // It has been compared before.
+      const part = Math.min(this.#prefaceLeft, bytes.length);
+      this.#prefaceLeft -= part;
+      bytes = bytes.subarray(part);
+    }
+    try {
+      const used = this.#frames(bytes);
+      if (used < bytes.length && !this.#over) this.#rest = bytes.subarray(used);
+    } catch (error) {
+      if (error instanceof ConnectionFault) this.#fail(error);
+      else throw error;
+    }
+    if (this.output.waitingBytes > pauseAtBytes) this.#socket.pause();
+  }
+
+  /** Reads all whole frames; returns how many bytes they had. */
+  #frames(bytes: Buffer): number {
+    let at = 0;
+    while (bytes.length - at >= frameHeadBytes && !this.#over) {
+      const length =
+        ((bytes[at] as number) << 16) | ((bytes[at + 1] as number) << 8) | (bytes[at + 2] as number);
+      if (length > maxPayloadBytes) throw new ConnectionFault(errorCode.frameSize, "a frame is too large");
+      const end = at + frameHeadBytes + length;
+      if (end > bytes.length) break;
+      const type = bytes[at + 3] as number;
+      const streamId = bytes.readUInt32BE(at + 5) & largestStreamId;
+      this.#frame(type, bytes[at + 4] as number, streamId, bytes, at + frameHeadBytes, end);
+      at = end;
+    }
+    return at;
+  }
+
+  #frame(type: number, flags: number, streamId: number, bytes: Buffer, start: number, end: number): void {
+    if (this.#block && (type !== frameType.continuation || streamId !== this.#block.streamId))
+      throw protocolFault("something stands between the pieces of a header block");
+    if (!this.#settled && (type !== frameType.settings || flags & frameFlag.ack))
+      throw protocolFault("the first frame must be SETTINGS");
+    switch (type) {
+      case frameType.data:
+        this.#onData(flags, streamId, bytes, start, end);
+        return;
+      case frameType.headers:
+        this.#onHeaders(flags, streamId, bytes, start, end);
+        return;
+      case frameType.continuation:
+        this.#onContinuation(flags, bytes.subarray(start, end));
+        return;
+      case frameType.windowUpdate:
+        this.#onWindowUpdate(streamId, bytes, start, end);
+        return;
+      case frameType.reset:
+        this.#onReset(streamId, bytes, start, end);
+        return;
+      case frameType.settings:
+        this.#onSettings(flags, streamId, bytes.subarray(start, end));
+        return;
+      case frameType.ping:
+        this.#onPing(flags, streamId, bytes.subarray(start, end));
+        return;
+      case frameType.priority:
+        if (streamId === 0) throw protocolFault("PRIORITY belongs to a stream");
+        if (end - start !== 5) throw sizeFault();
+        return;
+      case frameType.pushPromise:
+        throw protocolFault("clients do not push");
+      case frameType.goaway:
+        if (streamId !== 0) throw protocolFault("GOAWAY belongs to no stream");
+        if (end - start < 8) throw sizeFault();
+        return;
+      default:
+    }
+  }
+
+  #onData(flags: number, streamId: number, bytes: Buffer, start: number, end: number): void {
+    const length = end - start;
+    this.#receiveWindow -= length;
+    if (this.#receiveWindow < 0)
+      throw new ConnectionFault(errorCode.flowControl, "more than the window holds");
+    const stream = this.#streams.get(streamId);
+    if (!stream) {
+      this.#mustHaveBeen(streamId);
+      this.giveBack(length);
+      return;
+    }
+    const padding = flags & frameFlag.padded ? (bytes[start] as number) + 1 : 0;
+    if (padding > length) throw protocolFault("more padding than frame");
+    const from = padding > 0 ? start + 1 : start;
+    if (stream.remoteEnded) {
+      this.giveBack(length);
+      this.#invalidStream(stream, errorCode.streamClosed);
+      return;
+    }
+    if (!stream.receive(bytes.subarray(from, from + length - padding), length)) {
+      this.#invalidStream(stream, errorCode.flowControl);
+      return;
+    }
+    if (stream.isTooLong || (flags & frameFlag.endStream && !stream.receivedAll())) this.#wrongLength(stream);
+  }
+
+  #onHeaders(flags: number, streamId: number, bytes: Buffer, start: number, end: number): void {
+    if (streamId % 2 === 0) throw protocolFault("requests have odd numbers");
+    let from = start;
+    let to = end;
+    if (flags & frameFlag.padded) to -= bytes[from++] as number;
+    if (flags & frameFlag.priority) from += 5;
+    if (from > to) throw protocolFault("more padding than frame");
+    const endStream = (flags & frameFlag.endStream) !== 0;
+    if (flags & frameFlag.endHeaders) this.#onBlock(streamId, endStream, bytes.subarray(from, to));
+    else
+      this.#block = { streamId, endStream, pieces: [Buffer.from(bytes.subarray(from, to))], size: to - from };
+  }
+
+  #onContinuation(flags: number, piece: Buffer): void {
+    const block = this.#block;
+    if (!block) throw protocolFault("CONTINUATION of nothing");
+    block.pieces.push(Buffer.from(piece));
+    // Empty pieces are no less work.
+    block.size += piece.length + frameHeadBytes;
+    if (block.size > maxBlockBytes)
+      throw new ConnectionFault(errorCode.enhanceYourCalm, "a header block is too large");
+    if (!(flags & frameFlag.endHeaders)) return;
+    this.#block = undefined;
+    this.#onBlock(block.streamId, block.endStream, Buffer.concat(block.pieces));
+  }
+
+  #onBlock(streamId: number, endStream: boolean, block: Buffer): void {
+    const isNew = streamId > this.#lastStreamId;
+    const known = isNew && block.length <= maxKnownBlockBytes ? this.#knownHead(block) : undefined;
+    if (known) {
+      this.#open(streamId, endStream, known);
+      return;
+    }
+    const before = this.#reader.version;
+    const { list, tooLarge } = this.#reader.read(block);
+    if (!isNew) {
+      this.#onTrailers(this.#streams.get(streamId), endStream, list);
+      return;
+    }
+    const head = tooLarge ? undefined : requestHeadOf(list);
+    if (!head) {
+      this.#lastStreamId = streamId;
+      this.#resetId(streamId, tooLarge ? errorCode.enhanceYourCalm : errorCode.protocol);
+      this.#countInvalid();
+      return;
+    }
+    if (
+      this.#reader.version === before &&
+      block.length <= maxKnownBlockBytes &&
+      this.#heads.size < maxKnownHeads
+    )
+      this.#heads.set(block.toString("latin1"), head);
+    this.#open(streamId, endStream, head);
+  }
+
+  /** The head that this block had before; as long as the table is the same it has it again. */
+  #knownHead(block: Buffer): RequestHead | undefined {
+    if (this.#headsVersion !== this.#reader.version) {
+      this.#headsVersion = this.#reader.version;
+      this.#heads = new Map();
+      return undefined;
+    }
+    return this.#heads.get(block.toString("latin1"));
+  }
+
+  #open(streamId: number, endStream: boolean, head: RequestHead): void {
+    this.#lastStreamId = streamId;
+    // What came too late to be served is the next server's.
+    if (streamId > this.#lastServedId) return;
+    if (this.#streams.size >= this.limits.maxConcurrentStreams) {
+      this.#resetId(streamId, errorCode.refusedStream);
+      return;
+    }
+    const stream = new Http2Stream(this, streamId, head);
+    this.#streams.set(streamId, stream);
+    if (!this.#options.lean.takeHttp2(stream, head.headers, this.#peer)) stream.bridge();
+    if (endStream && !stream.receivedAll()) this.#wrongLength(stream);
+  }
+
+  #onTrailers(stream: Http2Stream | undefined, endStream: boolean, list: readonly string[]): void {
+    // Of a stream that was ended here, they were under way.
+    if (!stream) return;
+    if (stream.remoteEnded) this.#invalidStream(stream, errorCode.streamClosed);
+    else if (!endStream || !areTrailers(list) || !stream.receivedAll())
+      this.#invalidStream(stream, errorCode.protocol);
+  }
+
+  #onWindowUpdate(streamId: number, bytes: Buffer, start: number, end: number): void {
+    if (end - start !== 4) throw sizeFault();
+    const more = bytes.readUInt32BE(start) & largestWindowBytes;
+    const stream = this.#streams.get(streamId);
+    if (streamId > 0) {
+      if (!stream) this.#mustHaveBeen(streamId);
+      else if (more === 0) this.#invalidStream(stream, errorCode.protocol);
+      else if (!stream.widen(more)) this.#invalidStream(stream, errorCode.flowControl);
+      return;
+    }
+    if (more === 0) throw protocolFault("a window update of nothing");
+    this.sendWindow += more;
+    if (this.sendWindow > largestWindowBytes)
+      throw new ConnectionFault(errorCode.flowControl, "too wide a window");
+    this.#pumpBlocked();
+  }
+
+  #onReset(streamId: number, bytes: Buffer, start: number, end: number): void {
+    if (end - start !== 4) throw sizeFault();
+    const stream = this.#streams.get(streamId);
+    if (!stream) this.#mustHaveBeen(streamId);
+    this.#countReset();
+    stream?.close(bytes.readUInt32BE(start));
+  }
+
+  #onSettings(flags: number, streamId: number, payload: Buffer): void {
+    if (streamId !== 0) throw protocolFault("SETTINGS belong to no stream");
+    if (flags & frameFlag.ack) {
+      if (payload.length > 0) throw sizeFault();
+      return;
+    }
+    if (payload.length % 6 !== 0) throw sizeFault();
+    if (payload.length / 6 > this.limits.maxSettings)
+      throw new ConnectionFault(errorCode.enhanceYourCalm, "too many settings");
+    this.#settled = true;
+    // The peer counts by its new settings from the acknowledgement on: what they let go must come behind it.
+    this.#reply();
+    this.output.words(frameType.settings, frameFlag.ack, 0);
+    for (let at = 0; at < payload.length; at += 6)
+      this.#set(payload.readUInt16BE(at), payload.readUInt32BE(at + 2));
+  }
+
+  #set(id: number, value: number): void {
+    if (id === settingId.enablePush && value > 1) throw protocolFault("ENABLE_PUSH is 0 or 1");
+    if (id === settingId.maxFrameSize && (value < maxPayloadBytes || value > 0xff_ffff))
+      throw protocolFault("no such size of frames");
+    if (id !== settingId.initialWindowSize) return;
+    if (value > largestWindowBytes) throw new ConnectionFault(errorCode.flowControl, "too wide a window");
+    const more = value - this.peerStreamWindow;
+    this.peerStreamWindow = value;
+    for (const stream of [...this.#streams.values()])
+      if (!stream.widen(more)) throw new ConnectionFault(errorCode.flowControl, "too wide a window");
+  }
+
+  #onPing(flags: number, streamId: number, payload: Buffer): void {
+    if (streamId !== 0) throw protocolFault("PING belongs to no stream");
+    if (payload.length !== 8) throw sizeFault();
+    if (flags & frameFlag.ack) {
+      this.#onPong?.();
+      return;
+    }
+    this.#reply();
+    this.output.frame(frameType.ping, frameFlag.ack, 0, payload);
+  }
+
+  // Helpers.
+
+  /** A frame for a stream that is not there is late, unless there never was one. */
+  #mustHaveBeen(streamId: number): void {
+    if (streamId === 0 || streamId % 2 === 0 || streamId > this.#lastStreamId)
+      throw protocolFault("a frame for a stream that never was");
+  }
+
+  /** The body has not the length that was announced: as good as a reset by the peer, and counted as one. */
+  #wrongLength(stream: Http2Stream): void {
+    this.reset(stream, errorCode.protocol);
+    this.#countReset();
+  }
+
+  #countReset(): void {
+    if (!this.#mayReset()) throw new ConnectionFault(errorCode.enhanceYourCalm, "too many streams are reset");
+  }
+
+  #invalidStream(stream: Http2Stream, code: number): void {
+    this.reset(stream, code);
+    this.#countInvalid();
+  }
+
+  #countInvalid(): void {
+    if (++this.#invalid > this.limits.maxInvalidFrames)
+      throw new ConnectionFault(errorCode.enhanceYourCalm, "too many frames are invalid");
+  }
+
+  #resetId(streamId: number, code: number): void {
+    this.#reply();
+    this.output.words(frameType.reset, 0, streamId, code);
+  }
+
+  /** Counts what is answered to a peer that may never take it. */
+  #reply(): void {
+    if (!this.output.isBehind) this.#replies = 0;
+    else if (++this.#replies > maxWaitingReplies) this.#socket.destroy();
+  }
+
+  #pumpBlocked(): void {
+    for (const stream of [...this.blocked]) {
+      if (this.sendWindow <= 0 || this.output.isBehind) return;
+      stream.pump();
+    }
+  }
+
+  #drained(): void {
+    this.#replies = 0;
+    if (this.#socket.isPaused()) this.#socket.resume();
+    this.#pumpBlocked();
+  }
+
+  #fail(fault: ConnectionFault): void {
+    this.output.words(frameType.goaway, 0, 0, this.#lastStreamId, fault.code);
+    this.#end();
+    for (const stream of [...this.#streams.values()]) stream.close(fault.code);
+  }
+
+  /** Says no more, and waits for the peer to close. */
+  #end(): void {
+    this.#over = true;
+    this.output.flush();
+    this.#socket.end();
+    // What still comes is not read, but that it ends is.
+    this.#socket.resume();
+  }
+
+  #closed(): void {
+    this.#over = true;
+    for (const stream of [...this.#streams.values()]) stream.close(errorCode.cancel);
+    this.bridge.close();
+    this.#watch.closed(this);
+  }
+}
+
+const protocolFault = (message: string) => new ConnectionFault(errorCode.protocol, message);
+const sizeFault = () => new ConnectionFault(errorCode.frameSize, "a frame has not the size of its kind");
