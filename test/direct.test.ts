@@ -238,6 +238,37 @@ describe("connections that are read without Node's server", () => {
     assert.equal(twins.counts.direct - before, 2);
   });
 
+  test("read a head anew that differs in one byte from the last one", async () => {
+    const before = twins.counts.direct;
+    const of = (asked: string, filename: string, path = unary) => {
+      const json = JSON.stringify({ clientKrn: "krn:acme:client:one", filename });
+      return Buffer.from(
+        `POST ${path} HTTP/1.1\r\nhost: a\r\nx-asked: ${asked}\r\ncontent-type: application/json\r\ncontent-length: ${json.length}\r\n\r\n${json}`,
+      );
+    };
+    const pieces = [
+      of("1", "echo"),
+      of("1", "abcd"),
+      of("2", "echo"),
+      of("1", "echo"),
+      of("1", "echo!"),
+      of("1", "echo"),
+    ];
+    const [ours, theirs] = await Promise.all([exchange(twins.lean, pieces), exchange(twins.plain, pieces)]);
+    assert.deepEqual(comparable(ours), comparable(theirs));
+    assert.deepEqual(
+      ours.match(/x-asked,\d/g),
+      ["1", "1", "2", "1", "1", "1"].map((asked) => `x-asked,${asked}`),
+    );
+    assert.equal(twins.counts.direct - before, pieces.length);
+    // The same length, another method: nobody's.
+    const elsewhere = await exchange(twins.lean, [
+      of("1", "echo"),
+      of("1", "echo", unary.replace("Get", "Got")),
+    ]);
+    assert.match(elsewhere, /HTTP\/1\.1 200.*HTTP\/1\.1 404/s);
+  });
+
   test("what comes ahead is answered after what was asked first", async () => {
     const of = (filename: string) => {
       const json = JSON.stringify({ clientKrn: "krn:acme:client:one", filename });

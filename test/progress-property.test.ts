@@ -172,7 +172,19 @@ describe("progress, whatever happens", () => {
           const answer = await service?.reportProgress(request, as);
           plainAnswers.push(answer?.progress?.counts?.done ?? -1n);
         });
-        await Promise.all([...work, ...plainWork]);
+        // Who may not report on the file is refused, whatever its reports meet on their way, and nothing of it counts.
+        const strangers = Array.from({ length: plainWork.length >> 1 }, async (_, index) => {
+          await plainWork[0];
+          const request = {
+            clientKrn,
+            filename: "plain.csv",
+            counts: { done: 1n },
+            email: "stranger@b.example",
+          };
+          const refused = plainServices[index % plainServices.length]?.reportProgress(request, as);
+          await assert.rejects(refused as Promise<unknown>, /Only the original creator/);
+        });
+        await Promise.all([...work, ...plainWork, ...strangers]);
 
         for (let file = 0; file < fileCount; file++) {
           const own = list.filter((update) => update.file === file);

@@ -205,5 +205,16 @@ describe("progress from SQS", () => {
       /PULSEWIRE_KAFKA_CLIENTS has 'acme'/,
     );
     assert.throws(() => envToConfig({ PULSEWIRE_KAFKA_BROKERS: "localhost" }), /must be host:port/);
+    const kafka = { PULSEWIRE_KAFKA_BROKERS: "localhost:9092", PULSEWIRE_KAFKA_CLIENTS: "*" };
+    assert.throws(
+      () => envToConfig({ ...kafka, PULSEWIRE_KAFKA_GROUP: "my group" }),
+      /PULSEWIRE_KAFKA_GROUP is 'my group'; the name must not be empty or have spaces/,
+    );
+    assert.throws(
+      () => envToConfig({ ...kafka, PULSEWIRE_KAFKA_TOPIC: "a topic" }),
+      /PULSEWIRE_KAFKA_TOPIC is/,
+    );
+    const named = { ...kafka, PULSEWIRE_KAFKA_GROUP: "team/a:progress", PULSEWIRE_KAFKA_TOPIC: "a.b_c-1" };
+    assert.equal(envToConfig(named).progress.intake.kafka?.group, "team/a:progress");
   });
 });

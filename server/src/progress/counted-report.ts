@@ -183,11 +183,11 @@ function jsonParts(clientKrn: string, filename: string, file: FileState, times: 
 }
 
 function countsJson({ done, warn, failed }: FileState): string {
-  const members: string[] = [];
-  if (done !== 0n) members.push(`"done":"${done}"`);
-  if (warn !== 0n) members.push(`"warn":"${warn}"`);
-  if (failed !== 0n) members.push(`"failed":"${failed}"`);
-  return `,"counts":{${members.join(",")}}`;
+  let members = "";
+  if (done !== 0n) members = `"done":"${done}"`;
+  if (warn !== 0n) members += `${members === "" ? "" : ","}"warn":"${warn}"`;
+  if (failed !== 0n) members += `${members === "" ? "" : ","}"failed":"${failed}"`;
+  return `,"counts":{${members}}`;
 }
 
 /** Without a fraction that is nothing. */

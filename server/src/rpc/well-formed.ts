@@ -76,9 +76,9 @@ function checkOf(field: DescField): Check | undefined {
       return (
         item &&
         ((list, path, violations) => {
-          (list as unknown[]).forEach((value, index) => {
-            item(value, `${path}[${index}]`, violations);
-          });
+          const { length } = list as unknown[];
+          for (let index = 0; index < length; index++)
+            item((list as unknown[])[index], `${path}[${index}]`, violations);
         })
       );
     }

@@ -13,7 +13,7 @@ import { standingFields, statusLine } from "./answer-head.ts";
 import { chunkOf, lastChunk } from "./chunks.ts";
 import type { AnswerFields } from "./fields.ts";
 import type { LeanPath } from "./path.ts";
-import { readRequestHead } from "./request-head.ts";
+import { type RequestHead, readRequestHead } from "./request-head.ts";
 import type { Wire, WireEvents } from "./wire.ts";
 
 /** Gives a connection to Node's server, which reads `bytes` first and answers their request with `answer`, where there is one. */
@@ -71,6 +71,15 @@ type Carrying = Socket & { [connectionOf]?: DirectConnection };
 /** Most bytes that are kept of what comes while a call runs, before reading pauses. */
 const maxAheadBytes = 65_536;
 
+/** A request whose head is read already. */
+interface KnownHead {
+  readonly piece: Buffer;
+  readonly head: RequestHead;
+}
+
+/** Longer requests are not kept for the sake of their heads. */
+const maxKnownBytes = 4_096;
+
 /** A connection, and the wire of the one call on it. */
 class DirectConnection implements Wire {
   readonly #socket: Carrying;
@@ -80,6 +89,8 @@ class DirectConnection implements Wire {
   #request: Buffer | undefined;
   /** What has come since. */
   #ahead: Buffer | undefined;
+  /** The last request, whose head the next one has as a rule. */
+  #last: KnownHead | undefined;
   #closes = false;
   #answering = false;
   #idleSince: number;
@@ -111,12 +122,11 @@ class DirectConnection implements Wire {
   }
 
   #begin(piece: Buffer): void {
-    const { limits, lean } = this.#shared;
-    const head = readRequestHead(piece, limits.maxHeaderBytes / 2, limits.maxHeaderListPairs);
+    const head = this.#headOf(piece);
     this.#request = piece;
     this.#closes = head?.closes === true || this.#shared.draining;
     this.#answering = false;
-    const call = head && lean.takeDirect(this, head.path, head.headers, this.#socket);
+    const call = head && this.#shared.lean.takeDirect(this, head.path, head.headers, this.#socket);
     if (!call) {
       this.#leave(undefined);
       return;
@@ -125,6 +135,19 @@ class DirectConnection implements Wire {
     if (piece.length > bodyStart) call.receive(piece.subarray(bodyStart));
     // Too large, for example, and given up already.
     if (this.#call === call) call.receivedAll();
+  }
+
+  /** Clients send the same head again and again; to the byte the same is read the same. */
+  #headOf(piece: Buffer): RequestHead | undefined {
+    const last = this.#last;
+    if (last && piece.length === last.piece.length) {
+      const { bodyStart } = last.head;
+      if (piece.compare(last.piece, 0, bodyStart, 0, bodyStart) === 0) return last.head;
+    }
+    const { limits } = this.#shared;
+    const head = readRequestHead(piece, limits.maxHeaderBytes / 2, limits.maxHeaderListPairs);
+    this.#last = head && piece.length <= maxKnownBytes ? { piece, head } : undefined;
+    return head;
   }
 
   #keep(piece: Buffer): void {

@@ -59,10 +59,23 @@ function kafkaSettings(env: Settings): KafkaSettings | undefined {
       "PULSEWIRE_KAFKA_USERNAME and PULSEWIRE_KAFKA_PASSWORD go together; set both or none",
     );
   }
+  const {
+    PULSEWIRE_KAFKA_TOPIC: topic = "progress-updates",
+    PULSEWIRE_KAFKA_GROUP: group = "pulsewire-progress",
+  } = env;
+  if (!/^[\w.-]{1,249}$/.test(topic)) {
+    throw new ConfigError(
+      `PULSEWIRE_KAFKA_TOPIC is '${topic}'; a topic has 1 to 249 letters, digits, '.', '_' and '-'`,
+    );
+  }
+  // Brokers would take it, but our client of Kafka refuses it, again and again, once it is to join.
+  if (!/^\S+$/.test(group)) {
+    throw new ConfigError(`PULSEWIRE_KAFKA_GROUP is '${group}'; the name must not be empty or have spaces`);
+  }
   return {
     brokers,
-    topic: env.PULSEWIRE_KAFKA_TOPIC ?? "progress-updates",
-    group: env.PULSEWIRE_KAFKA_GROUP ?? "pulsewire-progress",
+    topic,
+    group,
     clients: clients(env, "PULSEWIRE_KAFKA_CLIENTS", "PULSEWIRE_KAFKA_BROKERS"),
     tls: oneOf(env, "PULSEWIRE_KAFKA_TLS", ["on", "off"]) === "on",
     sasl:
