@@ -126,7 +126,7 @@ class DirectConnection implements Wire {
     this.#request = piece;
     this.#closes = head?.closes === true || this.#shared.draining;
     this.#answering = false;
-    const call = head && this.#shared.lean.takeDirect(this, head.path, head.headers, this.#socket);
+    const call = head && this.#shared.lean.takeDirect(this, head, this.#socket);
     if (!call) {
       this.#leave(undefined);
       return;

@@ -22,6 +22,7 @@ import { answerCompressions, streamFormats, timeoutOf, unaryFormats } from "./fo
 import { Http1Wire } from "./http1.ts";
 import { Http2Wire } from "./http2.ts";
 import { type Codec, type LeanMethod, leanMethod } from "./method.ts";
+import type { RequestHead } from "./request-head.ts";
 import { StreamCall } from "./stream-call.ts";
 import { UnaryCall } from "./unary-call.ts";
 import type { CallValues } from "./values.ts";
@@ -100,12 +101,7 @@ export interface LeanPath {
   /** Takes a request of HTTP/1.1; false: it is not for the lean path. */
   takeRequest(req: IncomingMessage, res: ServerResponse): boolean;
   /** Takes a POST of HTTP/1.1 that has come on a wire without Node's server; undefined: it is not for the lean path. */
-  takeDirect(
-    wire: Wire,
-    path: string,
-    headers: IncomingHttpHeaders,
-    socket: Peer["socket"],
-  ): WireEvents | undefined;
+  takeDirect(wire: Wire, head: RequestHead, socket: Peer["socket"]): WireEvents | undefined;
 }
 
 export function createLeanPath(options: LeanPathOptions): LeanPath {
@@ -200,11 +196,12 @@ export function createLeanPath(options: LeanPathOptions): LeanPath {
       prepare?.(call.contextValues, req);
       return true;
     },
-    takeDirect(wire, path, headers, socket) {
-      const request = settings && choose("POST", path, headers, false);
-      if (!settings || !request) return undefined;
-      const call = begin(wire, request, settings);
-      prepare?.(call.contextValues, { headers, socket });
+    takeDirect(wire, head, socket) {
+      if (shutdownSignal.aborted) return undefined;
+      head.chosen ??= choose("POST", head.path, head.headers, false);
+      if (!settings || !head.chosen) return undefined;
+      const call = begin(wire, head.chosen, settings);
+      prepare?.(call.contextValues, { headers: head.headers, socket });
       counts.direct++;
       return call;
     },
