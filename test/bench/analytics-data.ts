@@ -11,18 +11,17 @@ const minute = 60_000;
 export const week = 7 * 1_440 * minute;
 /** More than a week, so that there are events before questions that end earlier. */
 const spanMs = week + 180 * minute;
-export const users = 10_000;
 const batchRows = 2_000;
 const chunkRows = 200_000;
 
 /** Makes the database unless it is there already, with no worker, so that folding can be measured alone. */
-export async function makeData(dataDir: string, events: number): Promise<void> {
+export async function makeData(dataDir: string, events: number, users: number): Promise<void> {
   if (existsSync(path.join(dataDir, "demo.json"))) return;
   await mkdir(dataDir, { recursive: true });
   await using server = await startServerProcess({ PULSEWIRE_DATA_DIR: dataDir, PULSEWIRE_ROLE: "api" });
   {
     await using database = await connectToDatabase(dataDir);
-    await write(database, events, Math.floor(Date.now() / minute) * minute);
+    await write(database, events, users, Math.floor(Date.now() / minute) * minute);
   }
   await server.stop();
 }
@@ -42,7 +41,7 @@ export async function endOfEvents(database: Connection): Promise<number> {
 }
 
 /** A bit more than 7 days of events in the order of time, as flushes would have written them. */
-async function write(database: Connection, events: number, endMs: number): Promise<void> {
+async function write(database: Connection, events: number, users: number, endMs: number): Promise<void> {
   const { rows } = await database.query<{ id: string }>("select id from tenants where slug = 'demo'");
   const tenantId = rows[0]?.id;
   const fromMs = endMs - spanMs;
@@ -59,11 +58,11 @@ async function write(database: Connection, events: number, endMs: number): Promi
        from (
          select n, ms, who, lpad(to_hex(ms), 12, '0') as at
          from (
-           select n, $2::bigint + (n * $3::float8)::bigint as ms, floor(random() * ${users})::int as who
+           select n, $2::bigint + (n * $3::float8)::bigint as ms, floor(random() * $6)::int as who
            from generate_series($4::bigint, $5::bigint - 1) as n
          ) as drawn
        ) as timed`,
-      [tenantId, fromMs, (endMs - fromMs) / events, done, done + rowsNow],
+      [tenantId, fromMs, (endMs - fromMs) / events, done, done + rowsNow, users],
     );
     // Many batches of one transaction: told apart by their ids, as those of the migration are.
     await database.query(

@@ -1,6 +1,6 @@
 /**
  * Analytics over 7 days at few and at many events: node test/bench/analytics.ts [--events 1000000,10000000] [--calls n]
- *   [--data folder] [--refold]
+ *   [--users 10000] [--data folder] [--refold]
  *
  * The real server on its own PostgreSQL. The events are written by SQL, as batches; the server's own worker folds them. Then the
  * same questions are asked over gRPC, one after the other, each with an end of its own, so that none is answered from the
@@ -18,15 +18,7 @@ import { connectToDatabase } from "../faults/database.ts";
 import { postmasterOf } from "../faults/processes.ts";
 import { grpcSession } from "../helpers/server.ts";
 import { readDemoKey, startServerProcess } from "../helpers/server-process.ts";
-import {
-  buildLongerPeriods,
-  endOfEvents,
-  forgetRollups,
-  makeData,
-  until,
-  users,
-  week,
-} from "./analytics-data.ts";
+import { buildLongerPeriods, endOfEvents, forgetRollups, makeData, until, week } from "./analytics-data.ts";
 import { cpuBetween, readCpu } from "./cpu.ts";
 import { type BenchResult, printResult, show, writeReport } from "./report.ts";
 
@@ -37,6 +29,7 @@ interface Options {
   readonly events: readonly number[];
   /** Calls of each question. */
   readonly calls: number;
+  readonly users?: number;
   /** Where databases are kept; by default they are made anew and removed. */
   readonly data?: string | undefined;
   readonly refold?: boolean;
@@ -63,14 +56,20 @@ interface Measured {
   readonly first: number;
 }
 
-export async function analyticsBench({ events, calls, data, refold = false }: Options): Promise<BenchResult> {
+export async function analyticsBench({
+  events,
+  calls,
+  users = 10_000,
+  data,
+  refold = false,
+}: Options): Promise<BenchResult> {
   const measured: Measured[] = [];
   for (const count of events) {
     const dataDir = data
       ? path.join(data, String(count))
       : await mkdtemp(path.join(os.tmpdir(), "pulsewire-bench-"));
     try {
-      measured.push(await measure(dataDir, count, calls, refold));
+      measured.push(await measure(dataDir, count, users, calls, refold));
     } finally {
       if (!data) await rm(dataDir, { recursive: true, force: true, maxRetries: 20, retryDelay: 250 });
     }
@@ -120,9 +119,15 @@ export async function analyticsBench({ events, calls, data, refold = false }: Op
   };
 }
 
-async function measure(dataDir: string, events: number, calls: number, refold: boolean): Promise<Measured> {
+async function measure(
+  dataDir: string,
+  events: number,
+  users: number,
+  calls: number,
+  refold: boolean,
+): Promise<Measured> {
   const isKept = existsSync(path.join(dataDir, "demo.json"));
-  await makeData(dataDir, events);
+  await makeData(dataDir, events, users);
   if (refold) {
     await using server = await startServerProcess({ PULSEWIRE_DATA_DIR: dataDir, PULSEWIRE_ROLE: "api" });
     {
@@ -202,6 +207,7 @@ if (import.meta.main) {
       json: { type: "string" },
       events: { type: "string", default: "1000000,10000000" },
       calls: { type: "string", default: "200" },
+      users: { type: "string", default: "10000" },
       data: { type: "string" },
       refold: { type: "boolean", default: false },
     },
@@ -209,6 +215,7 @@ if (import.meta.main) {
   const result = await analyticsBench({
     events: values.events.split(",").map(Number),
     calls: Number(values.calls),
+    users: Number(values.users),
     data: values.data,
     refold: values.refold,
   });
