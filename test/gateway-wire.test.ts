@@ -1,18 +1,36 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { create, fromBinary, type JsonObject, toBinary } from "@bufbuild/protobuf";
-import { EmptySchema, timestampFromMs } from "@bufbuild/protobuf/wkt";
+import { timestampFromMs } from "@bufbuild/protobuf/wkt";
+import { Code, ConnectError } from "@connectrpc/connect";
 import fc from "fast-check";
-import { readOutcomes } from "../sdk/src/event-batches.ts";
-import { type EventInput, EventPacker, EventPages, toIngestRequest } from "../sdk/src/events.ts";
+import { toPulsewireError } from "../sdk/src/connect-errors.ts";
+import { readOutcomes, toIngestRequest } from "../sdk/src/event-batches.ts";
+import { type EventInput, EventPacker, EventPages } from "../sdk/src/events.ts";
+import {
+  BadRequestSchema,
+  ErrorInfoSchema,
+  RetryInfoSchema,
+} from "../sdk/src/gen/google/rpc/error_details_pb.js";
 import {
   EventSchema,
   IngestEventsRequestSchema,
   IngestEventsResponseSchema,
+  MetricKind,
   OutcomeStatus,
+  type ProgressInput,
+  type PulsewireError,
+  ReportProgressRequestSchema,
+  ReportProgressResponseSchema,
+  ReportResult,
   Severity,
   type SeverityName,
+  WriteSamplesRequestSchema,
+  WriteSamplesResponseSchema,
 } from "../sdk/src/index.ts";
+import { packReport, readReportResult } from "../sdk/src/reports.ts";
+import { groupSamples, readSampleOutcomes, SamplePacker, toSamplesRequest } from "../sdk/src/samples.ts";
+import { errorOf } from "../sdk/src/unary/status.ts";
 
 const text = fc.oneof(
   fc.string({ maxLength: 20 }),
@@ -77,10 +95,8 @@ describe("events on the wire", () => {
         const given = batch.map((input) => ({ timestamp: 1_767_225_600_123, ...input }));
         const packed = given.map((input) => packer.pack(input));
         for (const events of [packed, packed.map(({ bytes }) => pages.copy(bytes))]) {
-          const request = fromBinary(
-            IngestEventsRequestSchema,
-            toBinary(IngestEventsRequestSchema, toIngestRequest(events)),
-          );
+          const request = fromBinary(IngestEventsRequestSchema, Buffer.concat(toIngestRequest(events)));
+          assert.ok(request.sentAt);
           assert.equal(request.allowPartial, true);
           assert.equal(request.events.length, given.length);
           for (const [index, event] of request.events.entries()) {
@@ -154,28 +170,242 @@ describe("events on the wire", () => {
   });
 });
 
-test("outcomes are read alike in one piece and field by field, also with fields of a later version", () => {
-  const status = fc.constantFrom(
+/** Bytes of a field of a later version: number 100, a number. */
+const later = Buffer.from([0xa0, 0x06, 0x05]);
+const outcomeInits = fc.record({
+  status: fc.constantFrom(
     OutcomeStatus.ACCEPTED,
     OutcomeStatus.DUPLICATE,
+    OutcomeStatus.CONFLICT,
     OutcomeStatus.REJECTED,
     OutcomeStatus.RETRY,
-  );
-  const outcome = fc.record({ status, id: fc.string({ maxLength: 200 }), code: fc.string() });
-  fc.assert(
-    fc.property(fc.array(outcome, { maxLength: 50 }), fc.boolean(), (outcomes, later) => {
-      const response = create(IngestEventsResponseSchema, { counts: { total: outcomes.length }, outcomes });
-      // Field 100, a number.
-      const more = later ? Buffer.from([0xa0, 0x06, 0x05]) : Buffer.alloc(0);
-      const bytes = Buffer.concat([toBinary(IngestEventsResponseSchema, response), more]);
-      const whole = create(EmptySchema);
-      whole.$unknown = [{ no: 0, wireType: 2, data: bytes }];
-      const read = readOutcomes(whole);
-      assert.deepEqual(read, readOutcomes(fromBinary(EmptySchema, bytes)));
-      assert.deepEqual(
-        read.map(({ status: word }) => word.toUpperCase()),
-        outcomes.map(({ status: number }) => OutcomeStatus[number]),
-      );
-    }),
-  );
+  ),
+  id: fc.string({ maxLength: 200 }),
+  field: text,
+  code: fc.string(),
+  message: text,
+  retryDelay: fc.option(
+    fc.record({ seconds: fc.bigInt({ min: 0n, max: 10_000n }), nanos: fc.nat(999_999_999) }),
+    { nil: undefined },
+  ),
+});
+
+type OutcomeInit = typeof outcomeInits extends fc.Arbitrary<infer T> ? T : never;
+
+/** What is to be read of an outcome. */
+function expectedOutcome({ status, field, code, message, retryDelay }: OutcomeInit) {
+  switch (status) {
+    case OutcomeStatus.CONFLICT:
+      return { status: "conflict", code, message };
+    case OutcomeStatus.REJECTED:
+      return { status: "rejected", field, code, message };
+    case OutcomeStatus.RETRY:
+      return {
+        status: "retry",
+        ...(retryDelay && { delayMs: Number(retryDelay.seconds) * 1000 + retryDelay.nanos / 1e6 }),
+      };
+    default:
+      return { status: String(OutcomeStatus[status]).toLowerCase() };
+  }
+}
+
+describe("what gateways read and write without Protobuf's own library is what it reads and writes", () => {
+  test("outcomes of events", () => {
+    fc.assert(
+      fc.property(fc.array(outcomeInits, { maxLength: 50 }), fc.boolean(), (outcomes, more) => {
+        const response = create(IngestEventsResponseSchema, {
+          counts: { total: outcomes.length },
+          outcomes: outcomes.map(({ retryDelay, ...rest }) => ({
+            ...rest,
+            ...(retryDelay && { retryDelay }),
+          })),
+          receivedAt: timestampFromMs(1),
+        });
+        const bytes = toBinary(IngestEventsResponseSchema, response);
+        const read = readOutcomes(more ? Buffer.concat([later, bytes, later]) : bytes);
+        assert.deepEqual(read, outcomes.map(expectedOutcome));
+      }),
+    );
+  });
+
+  test("samples, and their outcomes", () => {
+    const labels = fc.dictionary(
+      text.filter((key) => key !== "__proto__"),
+      text,
+      { maxKeys: 4 },
+    );
+    const sample = fc.record({
+      name: fc.constantFrom("cpu", "ünïcode", ""),
+      value: fc.double({ noNaN: true, noDefaultInfinity: true }),
+      labels,
+      unit: fc.constantFrom("", "percent"),
+      kind: fc.constantFrom("gauge" as const, "counter" as const),
+      timestamp: fc.integer({ min: -(10 ** 12), max: 10 ** 13 }),
+      storeId: fc.constantFrom("", "0198f0c2-0000-7000-8000-000000000000"),
+    });
+    fc.assert(
+      fc.property(fc.array(sample, { minLength: 1, maxLength: 30 }), text, (given, storeId) => {
+        const packer = new SamplePacker();
+        const samples = given.map(({ name, value, ...options }) => packer.pack(name, value, options));
+        const groups = groupSamples(samples);
+        const { series, ...rest } = fromBinary(
+          WriteSamplesRequestSchema,
+          toSamplesRequest(groups, samples, storeId),
+        );
+        assert.deepEqual(
+          {
+            storeId: rest.storeId,
+            allowPartial: rest.allowPartial,
+            sentAt: rest.sentAt,
+            unknown: rest.$unknown,
+          },
+          { storeId, allowPartial: true, sentAt: undefined, unknown: undefined },
+        );
+        const read = series.flatMap((group, index) =>
+          group.values.map((value, position) => ({
+            index: groups[index]?.indices[position] as number,
+            name: group.name,
+            value,
+            labels: group.labels,
+            unit: group.unit,
+            kind: group.kind,
+            storeId: group.storeId,
+            ms:
+              Number(group.baseTime?.seconds) * 1000 +
+              (group.baseTime?.nanos ?? 0) / 1e6 +
+              (group.offsetsMs[position] as number),
+          })),
+        );
+        assert.deepEqual(
+          read.sort((a, b) => a.index - b.index),
+          given.map(({ timestamp, kind, ...fields }, index) => ({
+            ...fields,
+            labels: { ...fields.labels },
+            index,
+            kind: kind === "counter" ? MetricKind.COUNTER : MetricKind.GAUGE,
+            ms: timestamp,
+          })),
+        );
+      }),
+    );
+    fc.assert(
+      fc.property(outcomeInits, fc.nat(2), ({ retryDelay, ...outcome }, index) => {
+        const packer = new SamplePacker();
+        const samples = [0, 1, 2, 0].map((series) => packer.pack(`s${series}`, 1, { timestamp: 1e12 }));
+        const groups = groupSamples(samples);
+        const given = { ...outcome, ...(retryDelay && { retryDelay }) };
+        const response = create(WriteSamplesResponseSchema, {
+          counts: { total: 4 },
+          failures: [{ index, sampleCount: 1, outcome: given }],
+        });
+        const bytes = Buffer.concat([toBinary(WriteSamplesResponseSchema, response), later]);
+        const fails = (position: number) => groups[index]?.indices.includes(position);
+        assert.deepEqual(
+          readSampleOutcomes(groups, 4, bytes),
+          [0, 1, 2, 3].map((at) =>
+            fails(at) ? expectedOutcome({ ...outcome, retryDelay }) : { status: "accepted" },
+          ),
+        );
+      }),
+    );
+  });
+
+  test("reports of progress, and their results", () => {
+    const count = fc.integer({ min: -5, max: Number.MAX_SAFE_INTEGER });
+    const issues = fc.array(fc.record({ line: count, message: text, rawLine: text }), { maxLength: 3 });
+    const input: fc.Arbitrary<ProgressInput> = fc.record(
+      {
+        clientKrn: text,
+        filename: text,
+        done: count,
+        warn: count,
+        failed: count,
+        total: count,
+        isLast: fc.boolean(),
+        errors: issues,
+        warnings: issues,
+        updateId: fc.string({ minLength: 1 }),
+        email: text,
+      },
+      { requiredKeys: ["clientKrn", "filename", "updateId"] },
+    );
+    const longs = (list: ProgressInput["errors"]) =>
+      (list ?? []).map((each) => ({ ...each, line: BigInt(each.line) }));
+    fc.assert(
+      fc.property(input, (given) => {
+        const { done = 0, warn = 0, failed = 0, total = 0, errors, warnings, ...rest } = given;
+        const expected = create(ReportProgressRequestSchema, {
+          ...rest,
+          counts: { done: BigInt(done), warn: BigInt(warn), failed: BigInt(failed) },
+          total: BigInt(total),
+          errors: longs(errors),
+          warnings: longs(warnings),
+        });
+        const packed = packReport(given);
+        assert.deepEqual(fromBinary(ReportProgressRequestSchema, packed.bytes), expected);
+        const { clientKrn, filename, updateId, isLast } = expected;
+        assert.deepEqual(packed.identity, { clientKrn, filename, updateId, isLast });
+      }),
+    );
+    for (const result of [ReportResult.CREATED, ReportResult.UPDATED, ReportResult.DUPLICATE]) {
+      const response = create(ReportProgressResponseSchema, { result, progress: { filename: "a" } });
+      const { status } = readReportResult(toBinary(ReportProgressResponseSchema, response));
+      assert.equal(status, result === ReportResult.DUPLICATE ? "duplicate" : "accepted");
+    }
+    const wrong = { clientKrn: "k", filename: "f" };
+    assert.throws(() => packReport({ ...wrong, done: 1.5 }), RangeError);
+    assert.throws(() => packReport({ ...wrong, filename: 5 as unknown as string }), TypeError);
+  });
+
+  test("details of errors", () => {
+    fc.assert(
+      fc.property(
+        fc.constantFrom("pulsewire", "other.example"),
+        fc.constantFrom("RATE_LIMITED", ""),
+        fc.dictionary(
+          text.filter((key) => key !== "__proto__"),
+          text,
+          { maxKeys: 3 },
+        ),
+        fc.array(fc.record({ field: text, description: text }), { maxLength: 3 }),
+        fc.option(fc.record({ seconds: fc.bigInt({ min: 0n, max: 100n }), nanos: fc.nat(999_999_999) })),
+        fc.option(fc.constantFrom("7", "soon", "Sun, 06 Nov 1994 08:49:37 GMT")),
+        (domain, reason, metadata, fieldViolations, retryDelay, retryAfter) => {
+          const headers = new Headers(retryAfter === null ? {} : { "retry-after": retryAfter });
+          const error = new ConnectError("no", Code.ResourceExhausted, headers);
+          const detail = (schema: Parameters<typeof toBinary>[0], init: Record<string, unknown>) => ({
+            type: schema.typeName,
+            value: toBinary(schema, create(schema, init)),
+          });
+          error.details = [
+            detail(ErrorInfoSchema, { domain, reason, metadata }),
+            ...(retryDelay ? [detail(RetryInfoSchema, { retryDelay })] : []),
+            detail(BadRequestSchema, { fieldViolations }),
+          ];
+          const said = ({
+            code,
+            message,
+            reason: word,
+            metadata: more,
+            violations,
+            retryDelayMs,
+          }: PulsewireError) => ({
+            code,
+            message,
+            word,
+            more,
+            violations,
+            retryDelayMs,
+          });
+          const read = errorOf(
+            Code.ResourceExhausted,
+            "no",
+            error.details.map((each) => each as { type: string; value: Uint8Array }),
+            headers,
+          );
+          assert.deepEqual(said(read), said(toPulsewireError(error)));
+        },
+      ),
+    );
+  });
 });

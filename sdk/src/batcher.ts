@@ -2,7 +2,7 @@ import { Code } from "@connectrpc/connect";
 import type { Backlog } from "./backlog.ts";
 import type { Breaker } from "./breaker.ts";
 import type { DeliveryCounts } from "./counts.ts";
-import { GatewayClosedError, PulsewireError, toPulsewireError } from "./errors.ts";
+import { asPulsewireError, GatewayClosedError, PulsewireError } from "./errors.ts";
 import { Flushes } from "./flushes.ts";
 import { Ledger, type LedgerListener, type WatchedOutcome } from "./ledger.ts";
 import { droppedBy, type FinalOutcome, type SendOutcome } from "./outcome.ts";
@@ -285,7 +285,7 @@ export class Batcher<T extends Item> {
         throw new PulsewireError({ code: Code.DataLoss, message });
       }
     } catch (thrown) {
-      this.#failed(batch, toPulsewireError(thrown), epoch);
+      this.#failed(batch, asPulsewireError(thrown), epoch);
       this.#breaker.ended(epoch);
       return;
     }

@@ -1,7 +1,8 @@
 import type { DescService } from "@bufbuild/protobuf";
 import { type CallOptions, type Client, createClient, type Transport } from "@connectrpc/connect";
 import { explainBroken } from "./broken-connection.ts";
-import { type PulsewireError, toPulsewireError } from "./errors.ts";
+import { toPulsewireError } from "./connect-errors.ts";
+import type { PulsewireError } from "./errors.ts";
 
 /** What all calls of a client share. */
 export interface CallContext {

@@ -1,24 +1,14 @@
 import type { Client, Interceptor, Transport } from "@connectrpc/connect";
 import { Code, ConnectError } from "@connectrpc/connect";
+import { authenticate } from "./authenticate.ts";
 import { type CallContext, createServiceClient } from "./calls.ts";
-import { authenticate, type Credentials } from "./credentials.ts";
-import { EventBatchService, eventBatches } from "./event-batches.ts";
+import { type ClientOptions, defaultTimeoutMs } from "./client-options.ts";
 import { AuthService } from "./gen/pulsewire/auth/v1/auth_service_pb.js";
 import { FunctionsService } from "./gen/pulsewire/functions/v1/functions_service_pb.js";
 import { IngestionService } from "./gen/pulsewire/ingestion/v1/ingestion_service_pb.js";
 import { MetricsService } from "./gen/pulsewire/metrics/v1/metrics_service_pb.js";
 import { ProgressService } from "./gen/pulsewire/progress/v1/progress_service_pb.js";
 import { WebhooksService } from "./gen/pulsewire/webhooks/v1/webhooks_service_pb.js";
-
-/** What every client needs. */
-export interface ClientOptions extends Credentials {
-  /** Where the server is, such as `http://localhost:8080` or `https://pulsewire.example/prefix`. */
-  endpoint: string;
-  /** Deadline of each unary call in milliseconds; a call's own `timeoutMs` goes before. Default 10,000. */
-  timeoutMs?: number;
-  /** Sent with every call, such as `{ "x-request-id": "…" }`. */
-  headers?: Record<string, string>;
-}
 
 /** Typed clients of all services over one connection. Their calls reject with PulsewireError. */
 export interface PulsewireClient extends Disposable {
@@ -34,20 +24,9 @@ export interface PulsewireClient extends Disposable {
   readonly progress: Client<typeof ProgressService>;
   /** Webhooks. */
   readonly webhooks: Client<typeof WebhooksService>;
-  /** @internal For gateways. */
-  readonly [eventBatches]: Client<typeof EventBatchService>;
   /** Ends what is running with code `Canceled` and gives connections back, so that the process can end. */
   close(): void;
 }
-
-/** What of a client a gateway needs. */
-export type GatewayClient = Pick<PulsewireClient, "metrics" | "progress" | typeof eventBatches | "close">;
-
-/** Most bytes that one answer may have: 64 MiB. */
-export const maxResponseBytes = 64 * 1024 * 1024;
-
-/** Deadline of a unary call where none is given, in milliseconds. */
-const defaultTimeoutMs = 10_000;
 
 /** What differs between Node and browsers. */
 export interface Connection {
@@ -68,20 +47,8 @@ export function assembleClient(options: ClientOptions, connection: Connection): 
     functions: createServiceClient(FunctionsService, calls),
     progress: createServiceClient(ProgressService, calls),
     webhooks: createServiceClient(WebhooksService, calls),
-    [eventBatches]: createServiceClient(EventBatchService, calls),
     close,
     [Symbol.dispose]: close,
-  };
-}
-
-/** Puts together what a gateway needs and no more: in a browser the other services would be dead weight. */
-export function assembleGatewayClient(options: ClientOptions, connection: Connection): GatewayClient {
-  const calls = openCalls(options, connection);
-  return {
-    metrics: createServiceClient(MetricsService, calls),
-    progress: createServiceClient(ProgressService, calls),
-    [eventBatches]: createServiceClient(EventBatchService, calls),
-    close: calls.close,
   };
 }
 
@@ -103,19 +70,4 @@ function openCalls(options: ClientOptions, connection: Connection): CallContext 
       connection.close();
     },
   };
-}
-
-/**
- * The endpoint as transports want it.
- *
- * @throws TypeError where it is no http or https address
- */
-export function baseUrlOf(endpoint: string): string {
-  const url = URL.canParse(endpoint) ? new URL(endpoint) : undefined;
-  if (url?.protocol !== "http:" && url?.protocol !== "https:") {
-    throw new TypeError(
-      `The endpoint "${endpoint}" is no address such as http://localhost:8080 or https://example.com.`,
-    );
-  }
-  return `${url.origin}${url.pathname.replace(/\/+$/, "")}`;
 }

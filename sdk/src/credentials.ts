@@ -1,6 +1,3 @@
-import { Code, ConnectError, createClient, type Interceptor, type Transport } from "@connectrpc/connect";
-import { AuthService } from "./gen/pulsewire/auth/v1/auth_service_pb.js";
-
 /** E-mail address and password of a person. */
 export interface LoginCredentials {
   /** E-mail address. */
@@ -31,57 +28,48 @@ export interface Credentials {
 /** A new token is asked for this long before the old one expires, in milliseconds; earlier where it lives briefly. */
 const expiryMarginMs = 30_000;
 
+/** What a login and a refresh answer with. */
+export interface SessionAnswer {
+  accessToken: string;
+  refreshToken: string;
+  /** Seconds. */
+  expiresIn: number;
+}
+
+/** The calls of AuthService that a session needs, made without credentials. */
+export interface SessionCalls {
+  login(credentials: LoginCredentials): Promise<SessionAnswer>;
+  refreshToken(request: { refreshToken: string }): Promise<SessionAnswer>;
+  /** Whether a call failed because the session has ended. */
+  isRefusal(error: unknown): boolean;
+}
+
 /**
- * Adds the credentials to every call.
+ * Where the tokens of these credentials come from; `undefined` where they need none, or one that stays the same.
  *
- * @param bare a transport without this interceptor, for the login itself
  * @throws TypeError where more than one kind is given
  */
-export function authenticate(credentials: Credentials, bare: Transport): Interceptor {
-  const { apiKey, token, login } = credentials;
+export function tokensOf(
+  { apiKey, token, login }: Credentials,
+  calls: SessionCalls,
+): TokenSource | undefined {
   if ([apiKey, token, login].filter((given) => given !== undefined).length > 1) {
     throw new TypeError("Give one of apiKey, token and login, not several.");
   }
-  if (login) return renewing(loginTokens(login, bare));
-  if (typeof token === "function") return renewing(token);
-  return (next) => (request) => {
-    if (apiKey !== undefined) request.header.set("x-api-key", apiKey);
-    if (token !== undefined) request.header.set("authorization", `Bearer ${token}`);
-    return next(request);
+  if (login) return loginTokens(login, calls);
+  return typeof token === "function" ? token : undefined;
+}
+
+/** Headers of credentials that stay the same. */
+export function fixedHeaders({ apiKey, token }: Credentials): Record<string, string> {
+  return {
+    ...(apiKey !== undefined && { "x-api-key": apiKey }),
+    ...(typeof token === "string" && bearer(token)),
   };
 }
 
-/** Sends tokens of the source, and asks for another one when the server refuses one. */
-function renewing(tokens: TokenSource): Interceptor {
-  let refused: string | undefined;
-  return (next) => async (request) => {
-    const used = await tokens(refused);
-    request.header.set("authorization", `Bearer ${used}`);
-    const note = (error: unknown) => {
-      const isRefusal = error instanceof ConnectError && error.code === Code.Unauthenticated;
-      if (isRefusal) refused = used;
-      return isRefusal;
-    };
-    try {
-      const response = await next(request);
-      return response.stream ? { ...response, message: noting(response.message, note) } : response;
-    } catch (error) {
-      // The messages of a stream cannot be sent a second time; its next call has another token.
-      if (!note(error) || request.stream) throw error;
-      request.header.set("authorization", `Bearer ${await tokens(used)}`);
-      return next(request);
-    }
-  };
-}
-
-/** Most protocols tell of a refused stream only where its messages would come. */
-async function* noting<T>(messages: AsyncIterable<T>, note: (error: unknown) => void): AsyncGenerator<T> {
-  try {
-    yield* messages;
-  } catch (error) {
-    note(error);
-    throw error;
-  }
+export function bearer(token: string): Record<string, string> {
+  return { authorization: `Bearer ${token}` };
 }
 
 interface Session {
@@ -92,8 +80,7 @@ interface Session {
 }
 
 /** Logs in, refreshes the session before it expires, and logs in again when it cannot be refreshed. */
-function loginTokens(credentials: LoginCredentials, bare: Transport): TokenSource {
-  const auth = createClient(AuthService, bare);
+function loginTokens(credentials: LoginCredentials, auth: SessionCalls): TokenSource {
   let session: Promise<Session> | undefined;
 
   const open = async (old: Session | undefined): Promise<Session> => {
@@ -101,7 +88,7 @@ function loginTokens(credentials: LoginCredentials, bare: Transport): TokenSourc
       try {
         return toSession(await auth.refreshToken({ refreshToken: old.refreshToken }));
       } catch (error) {
-        if (ConnectError.from(error).code !== Code.Unauthenticated) throw error;
+        if (!auth.isRefusal(error)) throw error;
       }
     }
     return toSession(await auth.login(credentials));
@@ -124,7 +111,7 @@ function loginTokens(credentials: LoginCredentials, bare: Transport): TokenSourc
   };
 }
 
-function toSession(answer: { accessToken: string; refreshToken: string; expiresIn: number }): Session {
+function toSession(answer: SessionAnswer): Session {
   const lifeMs = answer.expiresIn * 1000;
   return {
     token: answer.accessToken,

@@ -1,9 +1,8 @@
 import { Batcher, type BatcherOptions } from "./batcher.ts";
 import type { Breaker } from "./breaker.ts";
-import type { GatewayClient } from "./client.ts";
 import { warnOfDrops } from "./drops.ts";
-import { eventBatches, readOutcomes } from "./event-batches.ts";
-import { type PackedEvent, toIngestRequest } from "./events.ts";
+import { ingestEvents, readOutcomes, toIngestRequest } from "./event-batches.ts";
+import type { PackedEvent } from "./events.ts";
 import type {
   DropNotice,
   GatewayOptions,
@@ -13,9 +12,16 @@ import type {
 } from "./gateway-options.ts";
 import type { FinalOutcome } from "./outcome.ts";
 import type { Item } from "./queue.ts";
-import { type PackedReport, sendReports } from "./reports.ts";
+import { type PackedReport, reportProgress, sendReports } from "./reports.ts";
 import { defaultRetryPolicy } from "./retry.ts";
-import { groupSamples, type QueuedSample, toSampleOutcomes, toSeriesSamples } from "./samples.ts";
+import {
+  groupSamples,
+  type QueuedSample,
+  readSampleOutcomes,
+  toSamplesRequest,
+  writeSamples,
+} from "./samples.ts";
+import type { UnaryCaller } from "./unary/caller.ts";
 
 /** The three kinds that a gateway delivers, each with a queue of its own. */
 export interface Deliveries {
@@ -32,7 +38,7 @@ const usualCallMs = 10_000;
 
 /** Makes the queues of a gateway. */
 export function createDeliveries(
-  client: GatewayClient,
+  caller: UnaryCaller,
   breaker: Breaker,
   options: GatewayOptions,
   store: GatewayStore | undefined,
@@ -49,7 +55,7 @@ export function createDeliveries(
     retry: { ...defaultRetryPolicy, ...options.retry },
     onRetry: options.onRetry && guard(options.onRetry),
   };
-  const call = (signal: AbortSignal, limitMs = Number.POSITIVE_INFINITY) => {
+  const callOptions = (signal: AbortSignal, limitMs = Number.POSITIVE_INFINITY) => {
     const ms = limitMs < (timeoutMs ?? usualCallMs) ? limitMs : timeoutMs;
     return { signal, ...(ms !== undefined && { timeoutMs: ms }) };
   };
@@ -62,8 +68,12 @@ export function createDeliveries(
         backlog: store?.events,
         levelOf: ({ priority }) => (byPriority ? priority : priority >= highPriority ? 1 : 0),
         send: async (events, signal, limitMs) => {
-          const { ingestEvents } = client[eventBatches];
-          return readOutcomes(await ingestEvents(toIngestRequest(events), call(signal, limitMs)));
+          const answer = await caller.call(
+            ingestEvents,
+            toIngestRequest(events),
+            callOptions(signal, limitMs),
+          );
+          return readOutcomes(answer);
         },
       },
       breaker,
@@ -80,12 +90,9 @@ export function createDeliveries(
         backlog: store?.samples,
         send: async (samples, signal, limitMs) => {
           const groups = groupSamples(samples);
-          // Without `sentAt`: a correction that differs with each sending would turn a repeated sample into a new one.
-          const response = await client.metrics.writeSamples(
-            { series: groups.map((group) => toSeriesSamples(group, samples)), storeId, allowPartial: true },
-            call(signal, limitMs),
-          );
-          return toSampleOutcomes(groups, samples.length, response);
+          const request = toSamplesRequest(groups, samples, storeId);
+          const answer = await caller.call(writeSamples, [request], callOptions(signal, limitMs));
+          return readSampleOutcomes(groups, samples.length, answer);
         },
       },
       breaker,
@@ -93,7 +100,7 @@ export function createDeliveries(
     progress: new Batcher<PackedReport>(
       {
         ...shared,
-        ...listeners(options, "progress", ({ request: { clientKrn, filename, updateId } }) => ({
+        ...listeners(options, "progress", ({ identity: { clientKrn, filename, updateId } }) => ({
           type: "progress",
           clientKrn,
           filename,
@@ -104,7 +111,9 @@ export function createDeliveries(
         maxInFlight: 1,
         backlog: store?.progress,
         send: (reports, signal, limitMs) =>
-          sendReports(reports, (request) => client.progress.reportProgress(request, call(signal, limitMs))),
+          sendReports(reports, (request) =>
+            caller.call(reportProgress, [request], callOptions(signal, limitMs)),
+          ),
       },
       breaker,
     ),

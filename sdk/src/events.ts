@@ -1,12 +1,5 @@
-import { create } from "@bufbuild/protobuf";
-import { WireType } from "@bufbuild/protobuf/wire";
-import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import type { Place } from "./backlog.ts";
-import {
-  type IngestEventsRequest,
-  IngestEventsRequestSchema,
-  Severity,
-} from "./gen/pulsewire/ingestion/v1/event_pb.js";
+import type { Severity } from "./gen/pulsewire/ingestion/v1/event_pb.js";
 import { writeStruct } from "./json-wire.ts";
 import type { Item } from "./queue.ts";
 import { UuidWriter } from "./uuid-wire.ts";
@@ -275,35 +268,11 @@ function integer(name: string, value: number): number {
   throw new TypeError(`The ${name} of an event is a whole number.`);
 }
 
-/** The request for a batch; with `sentAt`, so that the server can correct a clock that is wrong. */
-export function toIngestRequest(events: readonly PackedEvent[]): IngestEventsRequest {
-  const request = create(IngestEventsRequestSchema, {
-    allowPartial: true,
-    sentAt: timestampFromMs(Date.now()),
-  });
-  const { number } = IngestEventsRequestSchema.field.events;
-  // What is encoded is not encoded again: as unknown fields the bytes are written out as they are. Events that lie
-  // behind each other are one such field: behind its first tag the others stand with their own.
-  request.$unknown = [];
-  for (let index = 0; index < events.length; ) {
-    const { page, start, end: firstEnd } = events[index] as PackedEvent;
-    let end = firstEnd;
-    for (index++; index < events.length; index++) {
-      const next = events[index] as PackedEvent;
-      if (next.page !== page || next.start !== end) break;
-      end = next.end;
-    }
-    const data = page.subarray(start + 1, end);
-    request.$unknown.push({ no: number, wireType: WireType.LengthDelimited, data });
-  }
-  return request;
-}
-
-/** Made by a function, so that bundlers can leave it out where no event is packed. */
-const severities = /* @__PURE__ */ ((): Record<SeverityName, Severity> => ({
-  debug: Severity.DEBUG,
-  info: Severity.INFO,
-  warning: Severity.WARNING,
-  error: Severity.ERROR,
-  critical: Severity.CRITICAL,
-}))();
+/** Numbers of the enum Severity. */
+const severities: Readonly<Record<SeverityName, number>> = {
+  debug: 1,
+  info: 2,
+  warning: 3,
+  error: 4,
+  critical: 5,
+};

@@ -1,5 +1,6 @@
 import { type CallOptions, Code } from "@connectrpc/connect";
-import { PulsewireError, toPulsewireError } from "./errors.ts";
+import { toPulsewireError } from "./connect-errors.ts";
+import { PulsewireError } from "./errors.ts";
 import { defaultRetryPolicy, type RetryPolicy, retryDelayMs, shouldRetry, sleep } from "./retry.ts";
 
 /** Options of {@link follow}. */

@@ -1,5 +1,4 @@
 import { Breaker } from "./breaker.ts";
-import type { GatewayClient } from "./client.ts";
 import { type GatewayCounts, sumCounts } from "./counts.ts";
 import { createDeliveries, type Deliveries } from "./deliveries.ts";
 import { type EventInput, EventPacker } from "./events.ts";
@@ -8,6 +7,7 @@ import type { WatchedOutcome } from "./ledger.ts";
 import { type ProgressInput, packReport } from "./reports.ts";
 import { defaultRetryPolicy } from "./retry.ts";
 import { type SampleOptions, SamplePacker } from "./samples.ts";
+import type { UnaryCaller } from "./unary/caller.ts";
 
 /** How long {@link Gateway.close} tries where nothing is said, in milliseconds. */
 const defaultCloseDeadlineMs = 5_000;
@@ -23,7 +23,7 @@ const defaultStartJitterMs = 2_000;
  * opens it. Ids of events are made when they are taken and stay, so that sending again never stores one twice.
  */
 export class Gateway implements AsyncDisposable {
-  readonly #client: GatewayClient;
+  readonly #caller: UnaryCaller;
   readonly #breaker: Breaker;
   readonly #deliveries: Deliveries;
   readonly #eventPacker = new EventPacker();
@@ -33,24 +33,24 @@ export class Gateway implements AsyncDisposable {
   #closing: Promise<void> | undefined;
 
   /**
-   * @param client is closed with the gateway
+   * @param caller is closed with the gateway
    * @param store is closed with the gateway
    * @param onClosed called when it is closed
    */
   constructor(
-    client: GatewayClient,
+    caller: UnaryCaller,
     options: GatewayOptions = {},
     store?: GatewayStore,
     onClosed: () => void = () => {},
   ) {
-    this.#client = client;
+    this.#caller = caller;
     this.#store = store;
     this.#onClosed = onClosed;
     this.#breaker = new Breaker({ ...defaultRetryPolicy, ...options.retry }, options.pace);
     const { startJitterMs = defaultStartJitterMs } = options.pace ?? {};
     const unread = store ? store.events.unread + store.samples.unread + store.progress.unread : 0;
     if (unread > 0) this.#breaker.delay(Math.random() * startJitterMs);
-    this.#deliveries = createDeliveries(client, this.#breaker, options, store);
+    this.#deliveries = createDeliveries(caller, this.#breaker, options, store);
   }
 
   /**
@@ -136,7 +136,7 @@ export class Gateway implements AsyncDisposable {
   async #close(deadlineMs: number): Promise<void> {
     await Promise.all(Object.values(this.#deliveries).map((delivery) => delivery.close(deadlineMs)));
     this.#breaker.end();
-    this.#client.close();
+    this.#caller.close();
     this.#store?.close();
     this.#onClosed();
   }

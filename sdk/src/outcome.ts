@@ -1,7 +1,7 @@
 import { Code } from "@connectrpc/connect";
 import type { DropReason } from "./counts.ts";
 import type { PulsewireError } from "./errors.ts";
-import { type ItemOutcome, OutcomeStatus } from "./gen/pulsewire/common/v1/outcome_pb.js";
+import { readFields } from "./message-reader.ts";
 
 /** What became of one event or sample for good. */
 export interface FinalOutcome {
@@ -32,22 +32,36 @@ export const accepted: FinalOutcome = /* @__PURE__ */ Object.freeze({ status: "a
 /** As {@link accepted}. */
 export const duplicate: FinalOutcome = /* @__PURE__ */ Object.freeze({ status: "duplicate" });
 
-/** Reads the server's word on an item. A status that this version does not know is sent again: ids make it harmless. */
-export function fromItemOutcome(outcome: ItemOutcome): SendOutcome {
-  const { status, field, code, message, retryDelay } = outcome;
+/** What ItemOutcome.status may be. */
+const itemStatus = { accepted: 1, duplicate: 2, conflict: 3, rejected: 4 } as const;
+
+/**
+ * Reads the server's word on an item, an ItemOutcome. A status that this version does not know is sent again: ids make it
+ * harmless.
+ */
+export function readItemOutcome(bytes: Uint8Array): SendOutcome {
+  let status = 0;
+  let delayMs: number | undefined;
+  const words = { field: "", code: "", message: "" };
+  readFields(bytes, (field, value) => {
+    if (field === 1) status = value.number;
+    else if (field === 3) words.field = value.text;
+    else if (field === 4) words.code = value.text;
+    else if (field === 5) words.message = value.text;
+    else if (field === 6) delayMs = value.durationMs;
+  });
+  const { field, code, message } = words;
   switch (status) {
-    case OutcomeStatus.ACCEPTED:
+    case itemStatus.accepted:
       return accepted;
-    case OutcomeStatus.DUPLICATE:
+    case itemStatus.duplicate:
       return duplicate;
-    case OutcomeStatus.CONFLICT:
+    case itemStatus.conflict:
       return { status: "conflict", code, message };
-    case OutcomeStatus.REJECTED:
+    case itemStatus.rejected:
       return { status: "rejected", field, code, message };
     default:
-      return retryDelay
-        ? { status: "retry", delayMs: Number(retryDelay.seconds) * 1000 + retryDelay.nanos / 1e6 }
-        : { status: "retry" };
+      return delayMs === undefined ? { status: "retry" } : { status: "retry", delayMs };
   }
 }
 

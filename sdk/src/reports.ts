@@ -1,13 +1,8 @@
-import { create, fromBinary, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
 import { Code } from "@connectrpc/connect";
 import type { Place } from "./backlog.ts";
-import { PulsewireError, toPulsewireError } from "./errors.ts";
-import {
-  type ReportProgressRequest,
-  ReportProgressRequestSchema,
-  type ReportProgressResponse,
-  ReportResult,
-} from "./gen/pulsewire/progress/v1/progress_pb.js";
+import { asPulsewireError, PulsewireError } from "./errors.ts";
+import { readFields } from "./message-reader.ts";
+import { MessageWriter } from "./message-writer.ts";
 import { accepted, droppedBy, duplicate, type FinalOutcome, type SendOutcome } from "./outcome.ts";
 import type { Item } from "./queue.ts";
 import { shouldRetry } from "./retry.ts";
@@ -63,38 +58,61 @@ export class PackedReport implements Item {
     return this.bytes.length;
   }
 
-  /** The request that it is sent with. */
-  get request(): ReportProgressRequest {
-    return fromBinary(ReportProgressRequestSchema, this.bytes);
+  /** What tells it from others, and its place among those of its file. */
+  get identity(): ReportIdentity {
+    const identity = { clientKrn: "", filename: "", updateId: "", isLast: false };
+    readFields(this.bytes, (field, value) => {
+      if (field === 1) identity.clientKrn = value.text;
+      else if (field === 2) identity.filename = value.text;
+      else if (field === 5) identity.isLast = value.number !== 0;
+      else if (field === 8) identity.updateId = value.text;
+    });
+    return identity;
   }
 }
 
+interface ReportIdentity {
+  clientKrn: string;
+  filename: string;
+  updateId: string;
+  /** It completes the file. */
+  isLast: boolean;
+}
+
+/** The method that takes a report. */
+export const reportProgress = "/pulsewire.progress.v1.ProgressService/ReportProgress";
+
 /**
- * Encodes a report.
+ * Encodes a report: a ReportProgressRequest.
  *
  * @throws TypeError or RangeError where a field has the wrong type
  */
 export function packReport(input: ProgressInput): PackedReport {
-  const { done = 0, warn = 0, failed = 0, total = 0, errors = [], warnings = [], ...rest } = input;
-  const request = create(ReportProgressRequestSchema, {
-    ...rest,
-    updateId: input.updateId ?? uuidv7(),
-    counts: { done: BigInt(done), warn: BigInt(warn), failed: BigInt(failed) },
-    total: BigInt(total),
-    errors: errors.map(toLineIssue),
-    warnings: warnings.map(toLineIssue),
-  });
-  return new PackedReport(toBinary(ReportProgressRequestSchema, request));
+  const { clientKrn, filename, done = 0, warn = 0, failed = 0, total = 0, isLast = false } = input;
+  const counts = new MessageWriter().integer(1, done).integer(2, warn).integer(3, failed).finish();
+  const request = new MessageWriter()
+    .text(1, clientKrn)
+    .text(2, filename)
+    .message(3, counts)
+    .integer(4, total)
+    .flag(5, isLast);
+  for (const issue of input.errors ?? []) request.message(6, toLineIssue(issue));
+  for (const issue of input.warnings ?? []) request.message(7, toLineIssue(issue));
+  return new PackedReport(
+    request
+      .text(8, input.updateId ?? uuidv7())
+      .text(9, input.email)
+      .finish()
+      .slice(),
+  );
 }
 
-function toLineIssue({ line, ...rest }: LineIssueInput) {
-  return { ...rest, line: BigInt(line) };
+function toLineIssue({ line, message, rawLine }: LineIssueInput): Uint8Array {
+  return new MessageWriter().integer(1, line).text(2, message).text(3, rawLine).finish();
 }
 
-/** Makes one call. */
-export type SendReport = (
-  request: MessageInitShape<typeof ReportProgressRequestSchema>,
-) => Promise<ReportProgressResponse>;
+/** Makes one call: a ReportProgressRequest, and the answer to it. */
+export type SendReport = (request: Uint8Array) => Promise<Uint8Array>;
 
 /**
  * Sends reports with a call each, those of one batch together: the server folds them. What completes a file goes after
@@ -106,15 +124,16 @@ export async function sendReports(
   reports: readonly PackedReport[],
   send: SendReport,
 ): Promise<SendOutcome[]> {
-  const requests = reports.map(({ request }) => request);
+  const identities = reports.map(({ identity }) => identity);
   const outcomes: (FinalOutcome | PulsewireError)[] = [];
   const unsent = new Set<string>();
   for (const last of [false, true]) {
     await Promise.all(
-      requests.map(async (request, index) => {
-        if (request.isLast !== last) return;
-        const file = `${request.clientKrn} ${request.filename}`;
-        const outcome = unsent.has(file) ? overtaking : await sendOne(request, send);
+      identities.map(async ({ clientKrn, filename, isLast }, index) => {
+        if (isLast !== last) return;
+        const file = `${clientKrn} ${filename}`;
+        const { bytes } = reports[index] as PackedReport;
+        const outcome = unsent.has(file) ? overtaking : await sendOne(bytes, send);
         if (outcome instanceof PulsewireError && !last) unsent.add(file);
         outcomes[index] = outcome;
       }),
@@ -136,15 +155,26 @@ const overtaking = /* @__PURE__ */ new PulsewireError({
   message: "Reports before it did not arrive.",
 });
 
-async function sendOne(request: ReportProgressRequest, send: SendReport) {
+async function sendOne(request: Uint8Array, send: SendReport) {
   try {
-    const { result } = await send(request);
-    return result === ReportResult.DUPLICATE ? duplicate : accepted;
+    return readReportResult(await send(request));
   } catch (thrown) {
-    const error = toPulsewireError(thrown);
+    const error = asPulsewireError(thrown);
     return refusal(error) ?? error;
   }
 }
+
+/** Of a ReportProgressResponse. */
+export function readReportResult(response: Uint8Array): FinalOutcome {
+  let outcome = accepted;
+  readFields(response, (field, value) => {
+    if (field === 1 && value.number === duplicateReport) outcome = duplicate;
+  });
+  return outcome;
+}
+
+/** A ReportResult. */
+const duplicateReport = 3;
 
 /** What an error says of the report itself; `undefined` where it says nothing. */
 function refusal({ code, reason, message, violations }: PulsewireError): FinalOutcome | undefined {

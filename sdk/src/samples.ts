@@ -1,13 +1,7 @@
-import { create } from "@bufbuild/protobuf";
-import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import type { Place } from "./backlog.ts";
-import {
-  MetricKind,
-  type SeriesSamples,
-  SeriesSamplesSchema,
-  type WriteSamplesResponse,
-} from "./gen/pulsewire/metrics/v1/sample_pb.js";
-import { accepted, fromItemOutcome, type SendOutcome } from "./outcome.ts";
+import { readFields } from "./message-reader.ts";
+import { MessageWriter } from "./message-writer.ts";
+import { accepted, readItemOutcome, type SendOutcome } from "./outcome.ts";
 import type { Item } from "./queue.ts";
 
 /** What belongs to a sample besides its name and value. */
@@ -28,9 +22,10 @@ export interface SampleOptions {
 interface SeriesKey {
   key: string;
   name: string;
-  labels: Record<string, string>;
+  labels: KeyParts[1];
   unit: string;
-  kind: MetricKind;
+  /** A MetricKind. */
+  kind: number;
   storeId: string;
 }
 
@@ -99,8 +94,7 @@ export class SamplePacker {
     if (!series) {
       if (this.#known.size >= maxKnownSeries) this.#known.clear();
       const [name, labels, unit, kind, storeId] = JSON.parse(key) as KeyParts;
-      const metricKind = kind === "counter" ? MetricKind.COUNTER : MetricKind.GAUGE;
-      series = { key, name, labels: Object.fromEntries(labels), unit, kind: metricKind, storeId };
+      series = { key, name, labels, unit, kind: kind === "counter" ? 2 : 1, storeId };
       this.#known.set(key, series);
     }
     return series;
@@ -126,32 +120,60 @@ export function groupSamples(samples: QueuedSample[]): Group[] {
   return [...groups.values()];
 }
 
-/** A group in the packed form. */
-export function toSeriesSamples({ series, indices, baseMs }: Group, samples: QueuedSample[]): SeriesSamples {
-  const { name, labels, unit, kind, storeId } = series;
-  const own = indices.map((index) => samples[index] as QueuedSample);
-  return create(SeriesSamplesSchema, {
-    name,
-    labels,
-    unit,
-    kind,
-    storeId,
-    baseTime: timestampFromMs(baseMs),
-    offsetsMs: own.map(({ timeMs }) => timeMs - baseMs),
-    values: own.map(({ value }) => value),
-  });
+/** The method that takes samples. */
+export const writeSamples = "/pulsewire.metrics.v1.MetricsService/WriteSamples";
+
+/** A WriteSamplesRequest of groups, each in the packed form. */
+export function toSamplesRequest(
+  groups: readonly Group[],
+  samples: QueuedSample[],
+  storeId: string,
+): Uint8Array {
+  const request = new MessageWriter();
+  for (const group of groups) request.message(1, toSeriesSamples(group, samples));
+  // Without `sentAt`: a correction that differs with each sending would turn a repeated sample into a new one.
+  return request.text(3, storeId).flag(4, true).finish();
 }
 
-/** The outcome of each sample: that of its group where the server names it, otherwise accepted. */
-export function toSampleOutcomes(
-  groups: Group[],
+function toSeriesSamples({ series, indices, baseMs }: Group, samples: QueuedSample[]): Uint8Array {
+  const { name, labels, unit, kind, storeId } = series;
+  const own = indices.map((index) => samples[index] as QueuedSample);
+  const message = new MessageWriter().text(1, name);
+  for (const [label, value] of labels) {
+    message.message(2, new MessageWriter().text(1, label).text(2, value).finish());
+  }
+  return message
+    .integer(3, kind)
+    .text(4, unit)
+    .text(5, storeId)
+    .timestamp(6, baseMs)
+    .integers(
+      7,
+      own.map(({ timeMs }) => timeMs - baseMs),
+    )
+    .doubles(
+      8,
+      own.map(({ value }) => value),
+    )
+    .finish();
+}
+
+/** The outcome of each sample: that of its group where a WriteSamplesResponse names it, otherwise accepted. */
+export function readSampleOutcomes(
+  groups: readonly Group[],
   count: number,
-  { failures }: WriteSamplesResponse,
+  response: Uint8Array,
 ): SendOutcome[] {
   const outcomes = new Array<SendOutcome>(count).fill(accepted);
-  for (const { index, outcome } of failures) {
-    if (!outcome) continue;
-    for (const sample of groups[index]?.indices ?? []) outcomes[sample] = fromItemOutcome(outcome);
-  }
+  readFields(response, (field, failure) => {
+    if (field !== 2) return;
+    let index = 0;
+    let outcome: SendOutcome | undefined;
+    readFields(failure.bytes, (part, value) => {
+      if (part === 1) index = value.number;
+      else if (part === 4) outcome = readItemOutcome(value.bytes);
+    });
+    if (outcome) for (const sample of groups[index]?.indices ?? []) outcomes[sample] = outcome;
+  });
   return outcomes;
 }
