@@ -1,6 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { hashPassword } from "../../server/src/auth/passwords.ts";
-import type { Role, UserState } from "../../server/src/db/schema.ts";
+import type { Role, UserState } from "../../server/src/db/schema/auth.ts";
 import type { TestDatabase } from "./database.ts";
 
 export interface TestPerson {

@@ -1,4 +1,4 @@
-import type { Role as StoredRole } from "../db/schema.ts";
+import type { Role as StoredRole } from "../db/schema/auth.ts";
 import { Role } from "../gen/pulsewire/auth/v1/user_pb.js";
 import { Scope } from "../gen/pulsewire/options/v1/access_pb.js";
 

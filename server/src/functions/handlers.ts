@@ -5,7 +5,7 @@ import { requireRoom } from "../auth/tenants/room.ts";
 import { lockTenant } from "../auth/tenants/store.ts";
 import type { Context } from "../context.ts";
 import { decodeCursor, pageOf } from "../db/cursor.ts";
-import type { FunctionState } from "../db/schema.ts";
+import type { FunctionState } from "../db/schema/functions.ts";
 import { classifyDatabaseError } from "../db/sqlstate.ts";
 import { type TenantTransaction, withTenant } from "../db/tenant.ts";
 import { ErrorReason } from "../gen/pulsewire/common/v1/error_reason_pb.js";

@@ -2,7 +2,7 @@
 import { create } from "@bufbuild/protobuf";
 import { durationFromMs, timestampFromDate } from "@bufbuild/protobuf/wkt";
 import { etagOf } from "../auth/ids.ts";
-import type { RetryRule } from "../db/schema.ts";
+import type { RetryRule } from "../db/schema/functions.ts";
 import {
   type Function as FunctionMessage,
   FunctionSchema,

@@ -1,7 +1,8 @@
 /** EventFlow's `eventflow_functions_total`: functions by namespace and status, counted when it is asked for. */
 import { type Kysely, sql } from "kysely";
 import { Gauge, type Registry } from "prom-client";
-import type { Database, FunctionState } from "../db/schema.ts";
+import type { FunctionState } from "../db/schema/functions.ts";
+import type { Database } from "../db/schema.ts";
 import { withWorker } from "../db/tenant.ts";
 
 export function registerFunctionMetrics(registry: Registry, db: Kysely<Database>): void {

@@ -1,6 +1,6 @@
 /** What is wanted of a function, out of the requests that make and change it. */
 import { durationMs } from "@bufbuild/protobuf/wkt";
-import type { RetryRule } from "../db/schema.ts";
+import type { RetryRule } from "../db/schema/functions.ts";
 import type {
   CreateFunctionRequest,
   RetryPolicy,

@@ -1,7 +1,7 @@
 /** Functions and their templates in the database. */
 import { type Insertable, type Selectable, sql, type Updateable } from "kysely";
 import { laterThan } from "../auth/tenants/store.ts";
-import type { FunctionState, FunctionsTable, FunctionTemplatesTable } from "../db/schema.ts";
+import type { FunctionState, FunctionsTable, FunctionTemplatesTable } from "../db/schema/functions.ts";
 import type { TenantTransaction } from "../db/tenant.ts";
 
 export type FunctionRow = Selectable<FunctionsTable>;

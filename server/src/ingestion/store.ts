@@ -1,5 +1,5 @@
 import type { Selectable } from "kysely";
-import type { EventsTable } from "../db/schema.ts";
+import type { EventsTable } from "../db/schema/ingestion.ts";
 import type { TenantTransaction } from "../db/tenant.ts";
 import { firstUuidv7 } from "../db/uuid.ts";
 import { eventKey } from "./words.ts";

@@ -1,7 +1,7 @@
 import { create, fromBinary } from "@bufbuild/protobuf";
 import { durationFromMs, timestampFromDate, timestampMs } from "@bufbuild/protobuf/wkt";
 import type { Selectable } from "kysely";
-import type { EventsTable } from "../db/schema.ts";
+import type { EventsTable } from "../db/schema/ingestion.ts";
 import {
   EventSchema,
   ProcessingStatus,

@@ -1,5 +1,5 @@
 import { type Insertable, type Selectable, sql, type Updateable } from "kysely";
-import type { SeriesTable, StoresTable } from "../db/schema.ts";
+import type { SeriesTable, StoresTable } from "../db/schema/metrics.ts";
 import type { TenantTransaction } from "../db/tenant.ts";
 import { type StoreStateWord, storeStatuses } from "./status/states.ts";
 

@@ -1,7 +1,8 @@
 import { type Kysely, type Selectable, sql } from "kysely";
 import { float8Array, int8Array, textArray, uuidArray } from "../db/binary-array.ts";
 import type { Submission } from "../db/group-commit.ts";
-import type { Database, ProgressFilesTable } from "../db/schema.ts";
+import type { ProgressFilesTable } from "../db/schema/progress.ts";
+import type { Database } from "../db/schema.ts";
 import { classifyDatabaseError } from "../db/sqlstate.ts";
 import { uuidFromHash } from "../db/uuid.ts";
 import { type DeltaRow, deltaOf } from "./delta.ts";

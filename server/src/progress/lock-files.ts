@@ -1,6 +1,6 @@
 import { type Selectable, sql } from "kysely";
 import { textArray, uuidArray } from "../db/binary-array.ts";
-import type { ProgressFilesTable } from "../db/schema.ts";
+import type { ProgressFilesTable } from "../db/schema/progress.ts";
 import type { TenantTransaction } from "../db/tenant.ts";
 import type { FileState } from "./fold.ts";
 import type { Report } from "./report.ts";

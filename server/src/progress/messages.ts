@@ -1,7 +1,7 @@
 import { create } from "@bufbuild/protobuf";
 import { type Timestamp, timestampFromDate } from "@bufbuild/protobuf/wkt";
 import type { Selectable } from "kysely";
-import type { ProgressLineIssuesTable } from "../db/schema.ts";
+import type { ProgressLineIssuesTable } from "../db/schema/progress.ts";
 import { type StoredLineIssue, StoredLineIssueSchema } from "../gen/pulsewire/progress/v1/line_issue_pb.js";
 import {
   type Progress,

@@ -1,5 +1,6 @@
 import { type Selectable, type SelectQueryBuilder, sql } from "kysely";
-import type { Database, ProgressFilesTable, ProgressLineIssuesTable } from "../db/schema.ts";
+import type { ProgressFilesTable, ProgressLineIssuesTable } from "../db/schema/progress.ts";
+import type { Database } from "../db/schema.ts";
 import type { TenantTransaction } from "../db/tenant.ts";
 import { firstUuidv7 } from "../db/uuid.ts";
 import { LineIssueKind } from "../gen/pulsewire/progress/v1/line_issue_pb.js";

@@ -1,5 +1,5 @@
 import { createContextKey, type HandlerContext } from "@connectrpc/connect";
-import type { Role } from "../db/schema.ts";
+import type { Role } from "../db/schema/auth.ts";
 import { ErrorReason } from "../gen/pulsewire/common/v1/error_reason_pb.js";
 import type { Scope } from "../gen/pulsewire/options/v1/access_pb.js";
 import { failure } from "./errors.ts";

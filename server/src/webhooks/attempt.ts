@@ -1,6 +1,6 @@
 /** One attempt of a delivery, and what follows from it. */
 import type { Logger } from "pino";
-import type { StoredAttempt } from "../db/schema.ts";
+import type { StoredAttempt } from "../db/schema/webhooks.ts";
 import type { Deliver, Outcome } from "./channels/outcome.ts";
 import type { ClaimedDelivery } from "./claim.ts";
 import type { Result } from "./record.ts";

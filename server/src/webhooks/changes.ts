@@ -1,6 +1,6 @@
 import { durationMs } from "@bufbuild/protobuf/wkt";
 import type { Updateable } from "kysely";
-import type { WebhooksTable } from "../db/schema.ts";
+import type { WebhooksTable } from "../db/schema/webhooks.ts";
 import { ErrorReason } from "../gen/pulsewire/common/v1/error_reason_pb.js";
 import type { UpdateWebhookRequest } from "../gen/pulsewire/webhooks/v1/webhook_pb.js";
 import { allowedUrl, OutboundForbidden } from "../net/allowed.ts";

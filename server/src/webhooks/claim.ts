@@ -1,6 +1,7 @@
 /** What is due, claimed by one process at a time. */
 import { type Kysely, sql } from "kysely";
-import type { Database, DeliveryChannel } from "../db/schema.ts";
+import type { DeliveryChannel } from "../db/schema/webhooks.ts";
+import type { Database } from "../db/schema.ts";
 import { withWorker } from "../db/tenant.ts";
 import type { Happening } from "./payload.ts";
 

@@ -3,7 +3,7 @@ import type { ServiceImpl } from "@connectrpc/connect";
 import { newResourceId } from "../auth/ids.ts";
 import type { Context } from "../context.ts";
 import { decodeCursor, pageOf } from "../db/cursor.ts";
-import type { DeliveryChannel, StoredDeliveryStatus } from "../db/schema.ts";
+import type { DeliveryChannel, StoredDeliveryStatus } from "../db/schema/webhooks.ts";
 import { withTenant } from "../db/tenant.ts";
 import { ErrorReason } from "../gen/pulsewire/common/v1/error_reason_pb.js";
 import { Channel, DeliveryStatus } from "../gen/pulsewire/webhooks/v1/delivery_pb.js";

@@ -1,5 +1,5 @@
 import { type Insertable, type Selectable, sql } from "kysely";
-import type { DeliveriesTable, DeliveryChannel, StoredDeliveryStatus } from "../db/schema.ts";
+import type { DeliveriesTable, DeliveryChannel, StoredDeliveryStatus } from "../db/schema/webhooks.ts";
 import type { TenantTransaction } from "../db/tenant.ts";
 import { deliveryTargets, receiverOf, type Targets } from "./receiver.ts";
 

@@ -5,7 +5,8 @@
 import { type Kysely, type Selectable, sql } from "kysely";
 import { newResourceId } from "../auth/ids.ts";
 import type { WebhookSettings } from "../config.ts";
-import type { Database, DeliveryTarget, WebhooksTable } from "../db/schema.ts";
+import type { DeliveryTarget, WebhooksTable } from "../db/schema/webhooks.ts";
+import type { Database } from "../db/schema.ts";
 import { type TenantTransaction, withWorker } from "../db/tenant.ts";
 import { insertDeliveries, type NewDelivery } from "./delivery-store.ts";
 import { asksOf, type OutboxEvent, subjectsOf } from "./match.ts";

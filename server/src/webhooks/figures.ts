@@ -1,7 +1,8 @@
 /** How much waits to be delivered, for operators. */
 import { type Kysely, sql } from "kysely";
 import { Counter, Gauge, type Registry } from "prom-client";
-import type { Database, DeliveryChannel, StoredDeliveryStatus } from "../db/schema.ts";
+import type { DeliveryChannel, StoredDeliveryStatus } from "../db/schema/webhooks.ts";
+import type { Database } from "../db/schema.ts";
 import { withWorker } from "../db/tenant.ts";
 
 /** What waits, by channel. */

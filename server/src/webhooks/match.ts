@@ -1,7 +1,7 @@
 /** Which webhooks are told of an event. */
 import { fromJson, type JsonObject, type JsonValue } from "@bufbuild/protobuf";
 import type { Selectable } from "kysely";
-import type { WebhookEventsTable, WebhooksTable } from "../db/schema.ts";
+import type { WebhookEventsTable, WebhooksTable } from "../db/schema/webhooks.ts";
 import { type WebhookFilter, WebhookFilterSchema } from "../gen/pulsewire/webhooks/v1/webhook_pb.js";
 import { askingFor } from "./emit.ts";
 

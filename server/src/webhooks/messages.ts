@@ -1,6 +1,6 @@
 import { create } from "@bufbuild/protobuf";
 import { durationFromMs, timestampFromDate } from "@bufbuild/protobuf/wkt";
-import type { DeliveryChannel, StoredAttempt, StoredDeliveryStatus } from "../db/schema.ts";
+import type { DeliveryChannel, StoredAttempt, StoredDeliveryStatus } from "../db/schema/webhooks.ts";
 import {
   Channel,
   type Delivery,

@@ -1,5 +1,5 @@
 import { hash } from "node:crypto";
-import type { DeliveryChannel, DeliveryTarget } from "../db/schema.ts";
+import type { DeliveryChannel, DeliveryTarget } from "../db/schema/webhooks.ts";
 import type { NotificationTarget } from "../gen/pulsewire/metrics/v1/alert_pb.js";
 
 /** Targets of an alert rule, as far as they are needed. */

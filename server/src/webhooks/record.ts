@@ -1,7 +1,8 @@
 /** Writes what came of attempts: many in one transaction, each once, whoever else has claimed meanwhile. */
 import { type Kysely, sql } from "kysely";
 import type { WebhookSettings } from "../config.ts";
-import type { Database, StoredAttempt, StoredDeliveryStatus } from "../db/schema.ts";
+import type { StoredAttempt, StoredDeliveryStatus } from "../db/schema/webhooks.ts";
+import type { Database } from "../db/schema.ts";
 import { type WorkerTransaction, withWorker } from "../db/tenant.ts";
 import type { ClaimedDelivery } from "./claim.ts";
 

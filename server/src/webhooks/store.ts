@@ -1,5 +1,5 @@
 import { type Insertable, type Selectable, sql, type Updateable } from "kysely";
-import type { WebhooksTable } from "../db/schema.ts";
+import type { WebhooksTable } from "../db/schema/webhooks.ts";
 import type { TenantTransaction } from "../db/tenant.ts";
 import { askingFor } from "./emit.ts";
 

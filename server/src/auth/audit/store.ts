@@ -1,5 +1,5 @@
 import { type Selectable, sql } from "kysely";
-import type { AuditEntriesTable } from "../../db/schema.ts";
+import type { AuditEntriesTable } from "../../db/schema/auth.ts";
 import type { TenantTransaction } from "../../db/tenant.ts";
 import type { AuditEntry } from "../../gen/pulsewire/auth/v1/audit_pb.js";
 import { firstPreviousHash, hashOfEntry } from "./entry.ts";

@@ -1,7 +1,8 @@
 import { randomBytes, randomInt, timingSafeEqual } from "node:crypto";
 import type { Kysely } from "kysely";
 import type { Limits } from "../../config.ts";
-import type { CodePurpose, Database } from "../../db/schema.ts";
+import type { CodePurpose } from "../../db/schema/auth.ts";
+import type { Database } from "../../db/schema.ts";
 import { ErrorReason } from "../../gen/pulsewire/common/v1/error_reason_pb.js";
 import { failure } from "../../rpc/errors.ts";
 import type { Mac } from "../mac.ts";

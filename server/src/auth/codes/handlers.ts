@@ -1,7 +1,7 @@
 import { timestampFromDate, timestampFromMs } from "@bufbuild/protobuf/wkt";
 import type { ServiceImpl } from "@connectrpc/connect";
 import type { Context } from "../../context.ts";
-import type { CodePurpose } from "../../db/schema.ts";
+import type { CodePurpose } from "../../db/schema/auth.ts";
 import type { AuthService } from "../../gen/pulsewire/auth/v1/auth_service_pb.js";
 import { CodePurpose as Purpose } from "../../gen/pulsewire/auth/v1/session_pb.js";
 import { ErrorReason } from "../../gen/pulsewire/common/v1/error_reason_pb.js";

@@ -1,4 +1,4 @@
-import type { CodePurpose } from "../../db/schema.ts";
+import type { CodePurpose } from "../../db/schema/auth.ts";
 import type { Mail } from "../../mail/mailer.ts";
 
 const subjects: Record<CodePurpose, string> = {

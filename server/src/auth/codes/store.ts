@@ -1,5 +1,6 @@
 import { type Kysely, sql } from "kysely";
-import type { CodePurpose, Database } from "../../db/schema.ts";
+import type { CodePurpose } from "../../db/schema/auth.ts";
+import type { Database } from "../../db/schema.ts";
 import type { LookupTransaction, TenantTransaction } from "../../db/tenant.ts";
 import type { UserRow } from "../users/store.ts";
 

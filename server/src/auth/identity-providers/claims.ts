@@ -1,5 +1,5 @@
 import type { JWTPayload } from "jose";
-import type { Role } from "../../db/schema.ts";
+import type { Role } from "../../db/schema/auth.ts";
 import type { ClaimMapping } from "../../gen/pulsewire/auth/v1/identity_provider_pb.js";
 import { highestRole, storedRole } from "../roles.ts";
 

@@ -2,7 +2,7 @@ import { create, toJsonString } from "@bufbuild/protobuf";
 import { ConnectError, type ServiceImpl } from "@connectrpc/connect";
 import type { Context } from "../../context.ts";
 import { decodeCursor, pageOf } from "../../db/cursor.ts";
-import type { Role as StoredRole } from "../../db/schema.ts";
+import type { Role as StoredRole } from "../../db/schema/auth.ts";
 import { type TenantTransaction, withTenant } from "../../db/tenant.ts";
 import type { AuthService } from "../../gen/pulsewire/auth/v1/auth_service_pb.js";
 import {

@@ -1,5 +1,5 @@
 import type { Config } from "../../config.ts";
-import type { Role } from "../../db/schema.ts";
+import type { Role } from "../../db/schema/auth.ts";
 import type { TenantTransaction } from "../../db/tenant.ts";
 import { newResourceId } from "../ids.ts";
 import { isPlatformAdmin } from "../platform.ts";

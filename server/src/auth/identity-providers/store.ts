@@ -1,5 +1,5 @@
 import { type Insertable, type Selectable, sql } from "kysely";
-import type { ExternalIdentitiesTable, IdentityProvidersTable } from "../../db/schema.ts";
+import type { ExternalIdentitiesTable, IdentityProvidersTable } from "../../db/schema/auth.ts";
 import type { TenantTransaction } from "../../db/tenant.ts";
 
 export type IdentityProviderRow = Selectable<IdentityProvidersTable>;

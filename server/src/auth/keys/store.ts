@@ -1,5 +1,5 @@
 import { type Insertable, type Selectable, sql } from "kysely";
-import type { ApiKeysTable } from "../../db/schema.ts";
+import type { ApiKeysTable } from "../../db/schema/auth.ts";
 import type { LookupTransaction, TenantTransaction } from "../../db/tenant.ts";
 import type { Use } from "./last-use.ts";
 

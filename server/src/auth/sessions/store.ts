@@ -1,5 +1,5 @@
 import type { Insertable, Selectable } from "kysely";
-import type { Role, SessionsTable, UserState } from "../../db/schema.ts";
+import type { Role, SessionsTable, UserState } from "../../db/schema/auth.ts";
 import type { TenantTransaction } from "../../db/tenant.ts";
 
 export type SessionRow = Selectable<SessionsTable>;

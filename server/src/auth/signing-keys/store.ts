@@ -1,5 +1,6 @@
 import { type Kysely, type Selectable, sql, type Transaction } from "kysely";
-import type { Database, SigningKeysTable } from "../../db/schema.ts";
+import type { SigningKeysTable } from "../../db/schema/auth.ts";
+import type { Database } from "../../db/schema.ts";
 
 export type SigningKeyRow = Selectable<SigningKeysTable>;
 

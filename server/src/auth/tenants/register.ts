@@ -1,6 +1,7 @@
 import type { JsonObject } from "@bufbuild/protobuf";
 import type { Kysely } from "kysely";
-import type { Database, UserState } from "../../db/schema.ts";
+import type { UserState } from "../../db/schema/auth.ts";
+import type { Database } from "../../db/schema.ts";
 import { classifyDatabaseError } from "../../db/sqlstate.ts";
 import { type TenantTransaction, withTenant } from "../../db/tenant.ts";
 import { ErrorReason } from "../../gen/pulsewire/common/v1/error_reason_pb.js";

@@ -1,5 +1,5 @@
 import { type Expression, type Insertable, type Selectable, sql, type Updateable } from "kysely";
-import type { TenantState, TenantsTable } from "../../db/schema.ts";
+import type { TenantState, TenantsTable } from "../../db/schema/auth.ts";
 import type { LookupTransaction, PlatformTransaction, TenantTransaction } from "../../db/tenant.ts";
 
 export type TenantRow = Selectable<TenantsTable>;

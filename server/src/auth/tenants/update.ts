@@ -1,7 +1,7 @@
 import { create, type JsonObject } from "@bufbuild/protobuf";
 import type { Updateable } from "kysely";
 import { snakeCase, type TenantLimitName, tenantLimitNames } from "../../config.ts";
-import type { TenantsTable } from "../../db/schema.ts";
+import type { TenantsTable } from "../../db/schema/auth.ts";
 import {
   type TenantLimits,
   TenantLimitsSchema,

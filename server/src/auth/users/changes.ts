@@ -1,5 +1,5 @@
 import type { JsonObject } from "@bufbuild/protobuf";
-import type { Role as StoredRole, UserState as StoredState } from "../../db/schema.ts";
+import type { Role as StoredRole, UserState as StoredState } from "../../db/schema/auth.ts";
 import { Role, type UpdateUserRequest, UserState } from "../../gen/pulsewire/auth/v1/user_pb.js";
 import { ErrorReason } from "../../gen/pulsewire/common/v1/error_reason_pb.js";
 import { failure, invalidField } from "../../rpc/errors.ts";

@@ -1,5 +1,5 @@
 import { type Insertable, type Selectable, sql, type Updateable } from "kysely";
-import type { Role, UserState, UsersTable } from "../../db/schema.ts";
+import type { Role, UserState, UsersTable } from "../../db/schema/auth.ts";
 import type { TenantTransaction } from "../../db/tenant.ts";
 import { laterThan } from "../tenants/store.ts";
 

@@ -4,7 +4,7 @@ import type { HandlerContext, ServiceImpl } from "@connectrpc/connect";
 import { newResourceId } from "../../auth/ids.ts";
 import type { Context } from "../../context.ts";
 import { decodeCursor, pageOf } from "../../db/cursor.ts";
-import type { InvocationState } from "../../db/schema.ts";
+import type { InvocationState } from "../../db/schema/functions.ts";
 import { withTenant } from "../../db/tenant.ts";
 import { ErrorReason } from "../../gen/pulsewire/common/v1/error_reason_pb.js";
 import type { FunctionsService } from "../../gen/pulsewire/functions/v1/functions_service_pb.js";

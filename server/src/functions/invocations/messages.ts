@@ -1,7 +1,7 @@
 /** Invocations as messages. */
 import { create, fromJson, type JsonValue, toJson } from "@bufbuild/protobuf";
 import { durationFromMs, timestampFromDate, ValueSchema } from "@bufbuild/protobuf/wkt";
-import type { InvocationState } from "../../db/schema.ts";
+import type { InvocationState } from "../../db/schema/functions.ts";
 import {
   CallbackStatus,
   type Invocation,

@@ -1,6 +1,10 @@
 /** Invocations in the database. */
 import { type Insertable, type Selectable, sql, type Updateable } from "kysely";
-import type { InvocationAttemptsTable, InvocationState, InvocationsTable } from "../../db/schema.ts";
+import type {
+  InvocationAttemptsTable,
+  InvocationState,
+  InvocationsTable,
+} from "../../db/schema/functions.ts";
 import type { TenantTransaction } from "../../db/tenant.ts";
 
 export type InvocationRow = Selectable<InvocationsTable>;

@@ -1,6 +1,6 @@
 /** Logs in the database: chunks, how far containers were read, and what is kept. */
 import { type Selectable, sql } from "kysely";
-import type { FunctionLogsTable, LogChunksTable, LogSourcesTable } from "../../db/schema.ts";
+import type { FunctionLogsTable, LogChunksTable, LogSourcesTable } from "../../db/schema/functions.ts";
 import type { TenantTransaction } from "../../db/tenant.ts";
 import type { RawLine, Unit } from "../runtime/runtime.ts";
 import { dateOf, encodeLines } from "./chunk.ts";

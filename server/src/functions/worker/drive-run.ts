@@ -2,7 +2,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { sql, type Updateable } from "kysely";
 import type { Context } from "../../context.ts";
-import type { InvocationState, InvocationsTable } from "../../db/schema.ts";
+import type { InvocationState, InvocationsTable } from "../../db/schema/functions.ts";
 import { type TenantTransaction, withTenant } from "../../db/tenant.ts";
 import { emitWebhookEvent } from "../../webhooks/emit.ts";
 import { invocationChannel, tell } from "../channels.ts";

@@ -1,4 +1,4 @@
-import type { FunctionState } from "../../db/schema.ts";
+import type { FunctionState } from "../../db/schema/functions.ts";
 import type { Found } from "../runtime/runtime.ts";
 
 /** Failures in a row after which a function without any replica is FAILED. */

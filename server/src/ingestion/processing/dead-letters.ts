@@ -2,7 +2,7 @@
 import { type Selectable, sql } from "kysely";
 import { newResourceId } from "../../auth/ids.ts";
 import { uuidArray } from "../../db/binary-array.ts";
-import type { EventDeadLettersTable, EventsTable } from "../../db/schema.ts";
+import type { EventDeadLettersTable, EventsTable } from "../../db/schema/ingestion.ts";
 import type { TenantTransaction } from "../../db/tenant.ts";
 
 /** Gives an event up; where it was given up before, the new reason counts. */

@@ -1,5 +1,5 @@
 import type { Selectable } from "kysely";
-import type { EventsTable } from "../../db/schema.ts";
+import type { EventsTable } from "../../db/schema/ingestion.ts";
 import type { EventFilter } from "../../gen/pulsewire/ingestion/v1/event_pb.js";
 import { invalidField } from "../../rpc/errors.ts";
 

@@ -7,7 +7,7 @@
  *   seen ──────── everything visible in it was given ────────▶ target: batch after batch ▶ seen = target
  */
 import { type Selectable, sql } from "kysely";
-import type { EventsTable } from "../../db/schema.ts";
+import type { EventsTable } from "../../db/schema/ingestion.ts";
 import type { TenantTransaction } from "../../db/tenant.ts";
 
 /** How far a reader has come. */

@@ -6,7 +6,8 @@ import { create } from "@bufbuild/protobuf";
 import type { Kysely, Selectable } from "kysely";
 import type { Logger } from "pino";
 import type { Bus } from "../../bus/bus.ts";
-import type { Database, EventsTable } from "../../db/schema.ts";
+import type { EventsTable } from "../../db/schema/ingestion.ts";
+import type { Database } from "../../db/schema.ts";
 import { type TenantTransaction, withTenant } from "../../db/tenant.ts";
 import {
   type StoredEvent,

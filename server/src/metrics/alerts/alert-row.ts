@@ -1,7 +1,7 @@
 import { create, fromJson, type JsonObject, toJson } from "@bufbuild/protobuf";
 import { timestampFromDate, timestampFromMs } from "@bufbuild/protobuf/wkt";
 import type { Selectable } from "kysely";
-import type { AlertsTable } from "../../db/schema.ts";
+import type { AlertsTable } from "../../db/schema/alerts.ts";
 import {
   type Alert,
   AlertSchema,

@@ -1,5 +1,5 @@
 import { type Selectable, sql } from "kysely";
-import type { AlertChangesTable } from "../../db/schema.ts";
+import type { AlertChangesTable } from "../../db/schema/alerts.ts";
 import type { TenantTransaction } from "../../db/tenant.ts";
 import type { AlertRow } from "./alert-row.ts";
 

@@ -3,7 +3,7 @@
  * Whoever changes alerts, rules or silences of a tenant first takes `lockEvaluation`, which it holds until the commit.
  */
 import { type Selectable, sql } from "kysely";
-import type { AlertEvaluationsTable } from "../../db/schema.ts";
+import type { AlertEvaluationsTable } from "../../db/schema/alerts.ts";
 import type { TenantTransaction } from "../../db/tenant.ts";
 import { type AlertRuleSpec, AlertSeverity } from "../../gen/pulsewire/metrics/v1/alert_pb.js";
 import { type AlertRow, afterTransition, alertBody } from "./alert-row.ts";

@@ -3,7 +3,7 @@ import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 import { type Selectable, sql } from "kysely";
 import { etagOf } from "../../auth/ids.ts";
 import { laterThan } from "../../auth/tenants/store.ts";
-import type { AlertRulesTable } from "../../db/schema.ts";
+import type { AlertRulesTable } from "../../db/schema/alerts.ts";
 import type { TenantTransaction } from "../../db/tenant.ts";
 import {
   type AlertRule,

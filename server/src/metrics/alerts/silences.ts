@@ -1,5 +1,5 @@
 import { type Selectable, sql } from "kysely";
-import type { SilencesTable } from "../../db/schema.ts";
+import type { SilencesTable } from "../../db/schema/alerts.ts";
 import type { TenantTransaction } from "../../db/tenant.ts";
 
 export type SilenceRow = Selectable<SilencesTable>;

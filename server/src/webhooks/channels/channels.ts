@@ -1,6 +1,6 @@
 /** The ways by which messages go, as the operator has set them up. */
 import type { Config } from "../../config.ts";
-import type { DeliveryChannel } from "../../db/schema.ts";
+import type { DeliveryChannel } from "../../db/schema/webhooks.ts";
 import type { KeyRing } from "../../keyring.ts";
 import type { MailTransport } from "../../mail/mailer.ts";
 import type { Resolve } from "../../net/allowed.ts";
