@@ -241,9 +241,14 @@ describe("requests as bytes", () => {
 
   test("read as messages they are the usual ones", () => {
     const sentAt = timestampFromMs(1_700_000_000_000);
-    const batch = create(IngestEventsRequestSchema, { events, allowPartial: true, sentAt });
+    const batch = create(IngestEventsRequestSchema, {
+      events,
+      allowPartial: true,
+      sentAt,
+      omitIfAllAccepted: true,
+    });
     const read = ingestEvents(toBinary(IngestEventsRequestSchema, batch));
-    assert.deepEqual([read.allowPartial, read.sentAt], [true, sentAt]);
+    assert.deepEqual([read.allowPartial, read.omitIfAllAccepted, read.sentAt], [true, true, sentAt]);
     assert.deepEqual(
       read.events.map((each) => each.eventId),
       events.map((each) => each.eventId),
@@ -263,7 +268,7 @@ describe("requests as bytes", () => {
     for (const bytes of [
       new Uint8Array(0),
       whole.subarray(0, whole.length - 1),
-      Uint8Array.from([...whole, 0x22, 0]),
+      Uint8Array.from([...whole, 0x2a, 0]),
       Uint8Array.from([...whole, 0x1a, 3, 0x10, 0xff, 0xff]),
     ]) {
       assert.throws(() => ingestEvents(bytes));
@@ -314,6 +319,8 @@ test("the encoded answer is the message, and its counts sum to the batch", () =>
         rejected,
         answer.outcomes.filter(({ status }) => status === OutcomeStatus.REJECTED).length,
       );
+      const terse = fromBinary(IngestEventsResponseSchema, encodeAnswer(result, true));
+      assert.deepEqual(terse, accepted === total ? { ...answer, outcomes: [] } : answer);
     }),
   );
 });

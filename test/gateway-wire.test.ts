@@ -6,7 +6,9 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import fc from "fast-check";
 import { toPulsewireError } from "../sdk/src/connect-errors.ts";
 import { readOutcomes, toIngestRequest } from "../sdk/src/event-batches.ts";
-import { type EventInput, EventPacker, EventPages } from "../sdk/src/events.ts";
+import { copyEvent, maxCopyBytes } from "../sdk/src/event-copy.ts";
+import type { EventInput } from "../sdk/src/event-input.ts";
+import { EventPacker } from "../sdk/src/event-packer.ts";
 import {
   BadRequestSchema,
   ErrorInfoSchema,
@@ -28,6 +30,7 @@ import {
   WriteSamplesRequestSchema,
   WriteSamplesResponseSchema,
 } from "../sdk/src/index.ts";
+import { EventPages, type PackedEvent } from "../sdk/src/packed-event.ts";
 import { packReport, readReportResult } from "../sdk/src/reports.ts";
 import { groupSamples, readSampleOutcomes, SamplePacker, toSamplesRequest } from "../sdk/src/samples.ts";
 import { errorOf } from "../sdk/src/unary/status.ts";
@@ -157,6 +160,101 @@ describe("events on the wire", () => {
     assert.equal(fromBinary(IngestEventsRequestSchema, bytes).events[0]?.eventId, "good");
   });
 
+  test("a copy is encoded to the same, and left alone by what becomes of its objects", () => {
+    const flat = fc.dictionary(
+      text.filter((key) => key !== "__proto__"),
+      fc.oneof(text, fc.double(), fc.boolean(), fc.constant(null)),
+      { maxKeys: 6 },
+    );
+    const packer = new EventPacker();
+    const small = fc.record(
+      {
+        eventType: text,
+        eventId: fc.string({ minLength: 1, maxLength: 200 }),
+        title: text,
+        severity: fc.constantFrom<SeverityName>("info", "error"),
+        context: flat,
+        payload: flat,
+        sessionId: text,
+        timestamp: fc.oneof(fc.integer({ min: 0, max: 10 ** 13 }), fc.date({ noInvalidDate: true })),
+        priority: fc.integer({ min: 1, max: 10 }),
+      },
+      { requiredKeys: ["eventType", "eventId", "timestamp"] },
+    );
+    let copied = 0;
+    fc.assert(
+      fc.property(small, (event) => {
+        const { bytes, size } = packer.pack(event);
+        const copy = copyEvent(event);
+        if (!copy) return;
+        copied++;
+        assert.ok(size <= maxCopyBytes);
+        for (const object of [event.payload, event.context]) {
+          if (object) Object.assign(object, { more: 1n });
+        }
+        assert.deepEqual(packer.pack(copy).bytes, bytes);
+      }),
+    );
+    assert.ok(copied > 5, `${copied} were copied`);
+    for (const odd of [
+      { eventType: 5 },
+      { eventId: "" },
+      { severity: "bad" },
+      { priority: 1.5 },
+      { timestamp: Number.NaN },
+      { payload: "text" },
+      { payload: null },
+      { payload: [1] },
+      { payload: new Date() },
+      { payload: { big: 1n } },
+      { payload: { deep: {} } },
+      { payload: { call() {} } },
+      { payload: { nothing: undefined } },
+      { message: "m".repeat(2_000) },
+    ]) {
+      assert.equal(copyEvent({ eventType: "x", ...odd } as EventInput), undefined, Object.keys(odd).join());
+    }
+  });
+
+  test("an event that is queued while another is read does not come to lie within it", () => {
+    const packer = new EventPacker();
+    const inner: PackedEvent[] = [];
+    const noisy = {
+      toJSON() {
+        inner.push(packer.pack({ eventId: `inner-${inner.length}`, eventType: "x" }));
+        return "noisy";
+      },
+    };
+    const { bytes } = packer.pack({ eventId: "outer", eventType: "x", payload: { noisy, more: [noisy] } });
+    const [outer] = fromBinary(IngestEventsRequestSchema, bytes).events;
+    assert.deepEqual(outer?.payload, { noisy: "noisy", more: ["noisy"] });
+    assert.deepEqual(
+      inner.map((event) => fromBinary(IngestEventsRequestSchema, event.bytes).events[0]?.eventId),
+      inner.map((_, index) => `inner-${index}`),
+    );
+    assert.ok(inner.length >= 2);
+  });
+
+  test("pages are used again when all in them is settled, and not while anything may read them", () => {
+    const packer = new EventPacker();
+    const pack = (count: number) =>
+      Array.from({ length: count }, () => packer.pack({ eventType: "x", message: "m".repeat(1_000) }));
+    const events = Map.groupBy(pack(200), ({ page }) => page);
+    const [kept = [], retired = [], freed = []] = [...events.values()];
+    const ids = kept.map(({ id }) => id);
+    retired[0]?.page.retire();
+    for (const event of [...kept.slice(1), ...retired, ...freed]) event.free();
+    const pages = new Set(pack(200).map(({ page }) => page));
+    assert.deepEqual(
+      [kept, retired, freed].map(([event]) => event && pages.has(event.page)),
+      [false, false, true],
+    );
+    assert.deepEqual(
+      kept.map(({ id }) => id),
+      ids,
+    );
+  });
+
   test("ids made here are UUIDv7, of their time and unlike each other", () => {
     const packer = new EventPacker();
     const before = Date.now();
@@ -222,10 +320,22 @@ describe("what gateways read and write without Protobuf's own library is what it
           receivedAt: timestampFromMs(1),
         });
         const bytes = toBinary(IngestEventsResponseSchema, response);
-        const read = readOutcomes(more ? Buffer.concat([later, bytes, later]) : bytes);
+        const read = readOutcomes(more ? Buffer.concat([later, bytes, later]) : bytes, outcomes.length);
         assert.deepEqual(read, outcomes.map(expectedOutcome));
       }),
     );
+  });
+
+  test("outcomes that an answer leaves out, because all was accepted", () => {
+    const read = (total: number, acceptedCount: number, sent: number) => {
+      const counts = { total, accepted: acceptedCount };
+      const response = create(IngestEventsResponseSchema, { counts, receivedAt: timestampFromMs(1) });
+      return readOutcomes(toBinary(IngestEventsResponseSchema, response), sent);
+    };
+    assert.deepEqual(read(3, 3, 3), Array(3).fill({ status: "accepted" }));
+    assert.deepEqual(read(2, 2, 3), []);
+    assert.deepEqual(read(3, 2, 3), []);
+    assert.deepEqual(readOutcomes(new Uint8Array(0), 3), []);
   });
 
   test("samples, and their outcomes", () => {

@@ -11,7 +11,7 @@ export interface Backlog<T> {
   /** Whether items that go as early as this one are unread: then a new one has to stand behind them. */
   hasUnread(item: T): boolean;
   /**
-   * Keeps an item, under its sequence, and sets its place.
+   * Keeps a copy of an item, under its sequence, and sets its place.
    *
    * @param held the caller has a copy: it is not to be read
    * @returns false while it cannot be kept, such as with a full disk

@@ -1,8 +1,8 @@
-import { Batcher, type BatcherOptions } from "./batcher.ts";
+import { Batcher } from "./batcher.ts";
+import type { BatcherOptions } from "./batcher-options.ts";
 import type { Breaker } from "./breaker.ts";
 import { warnOfDrops } from "./drops.ts";
 import { ingestEvents, readOutcomes, toIngestRequest } from "./event-batches.ts";
-import type { PackedEvent } from "./events.ts";
 import type {
   DropNotice,
   GatewayOptions,
@@ -11,6 +11,7 @@ import type {
   ItemSettled,
 } from "./gateway-options.ts";
 import type { FinalOutcome } from "./outcome.ts";
+import type { PackedEvent } from "./packed-event.ts";
 import type { Item } from "./queue.ts";
 import { type PackedReport, reportProgress, sendReports } from "./reports.ts";
 import { defaultRetryPolicy } from "./retry.ts";
@@ -68,12 +69,15 @@ export function createDeliveries(
         backlog: store?.events,
         levelOf: ({ priority }) => (byPriority ? priority : priority >= highPriority ? 1 : 0),
         send: async (events, signal, limitMs) => {
-          const answer = await caller.call(
-            ingestEvents,
-            toIngestRequest(events),
-            callOptions(signal, limitMs),
-          );
-          return readOutcomes(answer);
+          try {
+            const request = toIngestRequest(events);
+            const answer = await caller.call(ingestEvents, request, callOptions(signal, limitMs));
+            return readOutcomes(answer, events.length);
+          } catch (error) {
+            // The socket may be reading them still.
+            for (const { page } of events) page.retire();
+            throw error;
+          }
         },
       },
       breaker,

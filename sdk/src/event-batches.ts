@@ -1,14 +1,14 @@
-import type { PackedEvent } from "./events.ts";
 import { readFields } from "./message-reader.ts";
 import { MessageWriter } from "./message-writer.ts";
 import { accepted, duplicate, readItemOutcome, type SendOutcome } from "./outcome.ts";
+import type { PackedEvent } from "./packed-event.ts";
 
 /** The method that takes events. */
 export const ingestEvents = "/pulsewire.ingestion.v1.IngestionService/IngestEvents";
 
 /**
  * The IngestEventsRequest for a batch, in pieces: the events where they lie, those behind each other as one piece, and then
- * all else. With `sentAt`, so that the server can correct a clock that is wrong.
+ * all else. With `sentAt`, so that the server can correct a clock that is wrong. Without outcomes where all is accepted.
  */
 export function toIngestRequest(events: readonly PackedEvent[]): Uint8Array[] {
   const pieces: Uint8Array[] = [];
@@ -20,19 +20,37 @@ export function toIngestRequest(events: readonly PackedEvent[]): Uint8Array[] {
       if (next.page !== page || next.start !== end) break;
       end = next.end;
     }
-    pieces.push(page.subarray(start, end));
+    pieces.push(page.bytes.subarray(start, end));
   }
-  pieces.push(new MessageWriter().flag(2, true).timestamp(3, Date.now()).finish());
+  pieces.push(new MessageWriter().flag(2, true).timestamp(3, Date.now()).flag(4, true).finish());
   return pieces;
 }
 
-/** The outcome of each event, in order, from an IngestEventsResponse. Nearly all of them say the same. */
-export function readOutcomes(response: Uint8Array): SendOutcome[] {
+/**
+ * The outcome of each event, in order, from an IngestEventsResponse. Where it has none its counts say that all was
+ * accepted.
+ *
+ * @param sent how many were sent
+ */
+export function readOutcomes(response: Uint8Array, sent: number): SendOutcome[] {
   const outcomes: SendOutcome[] = [];
+  let acceptedCount = 0;
   readFields(response, (field, { bytes }) => {
-    if (field === 2) outcomes.push(quickOutcome(bytes) ?? readItemOutcome(bytes));
+    if (field === 1) acceptedCount = readAccepted(bytes);
+    else if (field === 2) outcomes.push(quickOutcome(bytes) ?? readItemOutcome(bytes));
   });
-  return outcomes;
+  return outcomes.length === 0 && acceptedCount === sent
+    ? new Array<SendOutcome>(sent).fill(accepted)
+    : outcomes;
+}
+
+/** Of OutcomeCounts. */
+function readAccepted(counts: Uint8Array): number {
+  let read = 0;
+  readFields(counts, (field, { number }) => {
+    if (field === 2) read = number;
+  });
+  return read;
 }
 
 /** The status is the first field of an ItemOutcome; 1 is accepted, 2 a duplicate. */

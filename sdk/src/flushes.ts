@@ -42,9 +42,8 @@ export class Flushes {
   /** Tells that an item is settled. */
   settled(sequence: number): void {
     if (!this.#current) return;
-    for (const wait of [this.#current, this.#next]) {
-      if (wait && sequence <= wait.upTo) wait.left--;
-    }
+    if (sequence <= this.#current.upTo) this.#current.left--;
+    if (this.#next && sequence <= this.#next.upTo) this.#next.left--;
     while (this.#current?.left === 0) {
       this.#current.resolve();
       this.#current = this.#next;

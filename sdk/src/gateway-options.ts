@@ -1,8 +1,8 @@
 import type { Backlog } from "./backlog.ts";
-import type { RetryNotice } from "./batcher.ts";
+import type { RetryNotice } from "./batcher-options.ts";
 import type { PaceOptions } from "./breaker.ts";
-import type { PackedEvent } from "./events.ts";
 import type { FinalOutcome } from "./outcome.ts";
+import type { PackedEvent } from "./packed-event.ts";
 import type { WhenFull } from "./queue.ts";
 import type { PackedReport } from "./reports.ts";
 import type { RetryPolicy } from "./retry.ts";

@@ -1,7 +1,8 @@
 import { Breaker } from "./breaker.ts";
 import { type GatewayCounts, sumCounts } from "./counts.ts";
 import { createDeliveries, type Deliveries } from "./deliveries.ts";
-import { type EventInput, EventPacker } from "./events.ts";
+import type { EventInput } from "./event-input.ts";
+import { EventIntake } from "./event-intake.ts";
 import type { GatewayOptions, GatewayStore } from "./gateway-options.ts";
 import type { WatchedOutcome } from "./ledger.ts";
 import { type ProgressInput, packReport } from "./reports.ts";
@@ -26,7 +27,7 @@ export class Gateway implements AsyncDisposable {
   readonly #caller: UnaryCaller;
   readonly #breaker: Breaker;
   readonly #deliveries: Deliveries;
-  readonly #eventPacker = new EventPacker();
+  readonly #events: EventIntake;
   readonly #samplePacker = new SamplePacker();
   readonly #store: GatewayStore | undefined;
   readonly #onClosed: () => void;
@@ -51,6 +52,7 @@ export class Gateway implements AsyncDisposable {
     const unread = store ? store.events.unread + store.samples.unread + store.progress.unread : 0;
     if (unread > 0) this.#breaker.delay(Math.random() * startJitterMs);
     this.#deliveries = createDeliveries(caller, this.#breaker, options, store);
+    this.#events = new EventIntake(this.#deliveries.events);
   }
 
   /**
@@ -62,7 +64,7 @@ export class Gateway implements AsyncDisposable {
    * @throws GatewayClosedError after close()
    */
   event(input: EventInput): Promise<void> | undefined {
-    return this.#deliveries.events.add(this.#eventPacker.pack(input));
+    return this.#events.add(input);
   }
 
   /**
@@ -72,7 +74,7 @@ export class Gateway implements AsyncDisposable {
    * @throws as a rejection, what {@link event} throws
    */
   async eventOutcome(input: EventInput): Promise<WatchedOutcome> {
-    return this.#deliveries.events.watch(this.#eventPacker.pack(input));
+    return this.#events.watch(input);
   }
 
   /**
@@ -104,6 +106,7 @@ export class Gateway implements AsyncDisposable {
 
   /** What became of everything so far; a copy. */
   get counts(): GatewayCounts {
+    this.#events.encode();
     const { events, samples, progress } = this.#deliveries;
     const each = { events: events.counts, samples: samples.counts, progress: progress.counts };
     return { ...sumCounts(...Object.values(each)), ...each };
@@ -116,6 +119,7 @@ export class Gateway implements AsyncDisposable {
    * @returns the counts; `pending` and `persisted` are what is not settled, or came meanwhile
    */
   async flush({ deadlineMs }: { deadlineMs?: number } = {}): Promise<GatewayCounts> {
+    this.#events.encode();
     await Promise.all(Object.values(this.#deliveries).map((delivery) => delivery.flush(deadlineMs)));
     return this.counts;
   }
@@ -134,6 +138,7 @@ export class Gateway implements AsyncDisposable {
   }
 
   async #close(deadlineMs: number): Promise<void> {
+    this.#events.encode();
     await Promise.all(Object.values(this.#deliveries).map((delivery) => delivery.close(deadlineMs)));
     this.#breaker.end();
     this.#caller.close();

@@ -4,10 +4,14 @@ import { maxResponseBytes } from "./client-options.ts";
 
 const compressAt = promisify(gzip);
 const decompress = promisify(gunzip);
+/** A piece of the output, where it is small. */
+const minChunkBytes = 16 * 1024;
 
 /** Gzip at its fastest: batches become a tenth larger than at the usual level, for a third of the time. */
 export function compressFast(bytes: Uint8Array): Promise<Buffer<ArrayBuffer>> {
-  return compressAt(bytes, { level: constants.Z_BEST_SPEED });
+  // Batches shrink to less than a quarter: with room for that there is one piece of output, not one for every 16 KiB.
+  const chunkSize = Math.max(minChunkBytes, bytes.length >> 2);
+  return compressAt(bytes, { level: constants.Z_BEST_SPEED, chunkSize });
 }
 
 /** The same, of pieces that lie behind each other. */

@@ -1,4 +1,4 @@
-import type { WireWriter } from "./wire-writer.ts";
+import { endMessage, writeDouble, writeText } from "./wire.ts";
 
 /** How deep objects may lie within each other; those that contain themselves have no end. */
 const maxDepth = 90;
@@ -9,77 +9,77 @@ const maxDepth = 90;
  *
  * @throws TypeError where JSON cannot hold it
  */
-export function writeStruct(writer: WireWriter, object: object): void {
-  writeFields(writer, plain(object, "") as object, 0);
+export function writeStruct(page: Uint8Array, at: number, object: object): number {
+  return writeFields(page, at, plain(object, "") as object, 0);
 }
 
-function writeFields(writer: WireWriter, object: object, depth: number): void {
+function writeFields(page: Uint8Array, start: number, object: object, depth: number): number {
   if (depth > maxDepth)
     throw new TypeError(`An object is deeper than ${maxDepth} levels, or contains itself.`);
+  let at = start;
   for (const key of Object.keys(object)) {
     const value = plain((object as Record<string, unknown>)[key], key);
     if (value === undefined) continue;
-    writer.byte(0x0a); // fields: a map, key 1, value 2
-    const entry = writer.begin();
-    writer.byte(0x0a);
-    writer.text(key);
-    writer.byte(0x12);
-    writeValue(writer, value, depth);
-    writer.end(entry);
+    page[at++] = 0x0a; // fields: a map, key 1, value 2
+    const entry = at++;
+    page[at++] = 0x0a;
+    at = writeText(page, at, key);
+    page[at++] = 0x12;
+    at = endMessage(page, entry, writeValue(page, at, value, depth));
   }
+  return at;
 }
 
 /** A google.protobuf.Value behind its length. */
-function writeValue(writer: WireWriter, value: unknown, depth: number): void {
-  const start = writer.begin();
+function writeValue(page: Uint8Array, start: number, value: unknown, depth: number): number {
+  let at = start + 1;
   switch (typeof value) {
     case "string":
-      writer.byte(0x1a);
-      writer.text(value);
+      page[at++] = 0x1a;
+      at = writeText(page, at, value);
       break;
     case "number":
       if (Number.isFinite(value)) {
-        writer.byte(0x11);
+        page[at++] = 0x11;
         // JSON has no negative zero.
-        writer.double(value + 0);
+        at = writeDouble(page, at, value + 0);
       } else {
-        writer.byte(0x08);
-        writer.byte(0);
+        at = writeNull(page, at);
       }
       break;
     case "boolean":
-      writer.byte(0x20);
-      writer.byte(value ? 1 : 0);
+      page[at++] = 0x20;
+      page[at++] = value ? 1 : 0;
       break;
     case "object":
-      writeObject(writer, value, depth + 1);
+      at = writeObject(page, at, value, depth + 1);
       break;
     default:
       throw new TypeError(`JSON cannot hold a ${typeof value}.`);
   }
-  writer.end(start);
+  return endMessage(page, start, at);
 }
 
-function writeObject(writer: WireWriter, value: object | null, depth: number): void {
-  if (value === null) {
-    writer.byte(0x08);
-    writer.byte(0);
-  } else if (Array.isArray(value)) {
-    if (depth > maxDepth)
-      throw new TypeError(`A list is deeper than ${maxDepth} levels, or contains itself.`);
-    writer.byte(0x32);
-    const list = writer.begin();
-    for (let index = 0; index < value.length; index++) {
-      writer.byte(0x0a);
-      writeValue(writer, plain(value[index], index) ?? null, depth);
-    }
-    writer.end(list);
-  } else {
-    writer.byte(0x2a);
-    const struct = writer.begin();
-    writeFields(writer, value, depth);
-    writer.end(struct);
+function writeNull(page: Uint8Array, at: number): number {
+  page[at] = 0x08;
+  page[at + 1] = 0;
+  return at + 2;
+}
+
+function writeObject(page: Uint8Array, start: number, value: object | null, depth: number): number {
+  if (value === null) return writeNull(page, start);
+  if (!Array.isArray(value)) {
+    page[start] = 0x2a;
+    return endMessage(page, start + 1, writeFields(page, start + 2, value, depth));
   }
+  if (depth > maxDepth) throw new TypeError(`A list is deeper than ${maxDepth} levels, or contains itself.`);
+  page[start] = 0x32;
+  let at = start + 2;
+  for (let index = 0; index < value.length; index++) {
+    page[at++] = 0x0a;
+    at = writeValue(page, at, plain(value[index], index) ?? null, depth);
+  }
+  return endMessage(page, start + 1, at);
 }
 
 /** What JSON makes of a value before it writes it; `undefined` for what it leaves out. */

@@ -28,6 +28,8 @@ export interface Item {
   place: Place | undefined;
   /** What it counts towards limits in bytes. */
   readonly size: number;
+  /** Called when it is settled and nobody reads it any more. */
+  free?(): void;
 }
 
 /** A queue bounded in items and in bytes. An item counts until it is released, wherever it is by then. */
@@ -82,6 +84,16 @@ export class Queue<T extends Item> {
   /** Sequence of the oldest item that waits. */
   get firstSequence(): number | undefined {
     return this.#oldest()?.peek()?.sequence;
+  }
+
+  /** Whether so many items more can be taken. */
+  hasRoom(items: number, bytes: number): boolean {
+    const { maxQueueItems, maxQueueBytes } = this.#options;
+    return (
+      this.#waiting.length === 0 &&
+      this.#held + items <= maxQueueItems &&
+      this.#heldBytes + bytes <= maxQueueBytes
+    );
   }
 
   /** A sequence for an item that is not taken by add(). */

@@ -9,7 +9,7 @@ export {
 } from "@bufbuild/protobuf/wkt";
 export { Code } from "@connectrpc/connect";
 export type { Backlog, BacklogListener, Place } from "./backlog.ts";
-export type { RetryNotice } from "./batcher.ts";
+export type { RetryNotice } from "./batcher-options.ts";
 export type { PaceOptions } from "./breaker.ts";
 export type { PulsewireClient } from "./client.ts";
 export type { ClientOptions } from "./client-options.ts";
@@ -18,7 +18,7 @@ export type { DeliveryCounts, DropReason, GatewayCounts } from "./counts.ts";
 export type { Credentials, LoginCredentials, TokenSource } from "./credentials.ts";
 export type { FieldViolation, PulsewireErrorInit, Reason } from "./errors.ts";
 export { GatewayClosedError, PulsewireError, QueueFullError } from "./errors.ts";
-export type { EventInput, PackedEvent, SeverityName } from "./events.ts";
+export type { EventInput, SeverityName } from "./event-input.ts";
 export type { BreakNotice, FollowOptions } from "./follow.ts";
 export { follow } from "./follow.ts";
 export { Gateway } from "./gateway.ts";
@@ -34,6 +34,7 @@ export type {
 export type { WatchedOutcome } from "./ledger.ts";
 export * from "./messages.ts";
 export type { FinalOutcome } from "./outcome.ts";
+export type { PackedEvent } from "./packed-event.ts";
 export { pages } from "./pages.ts";
 export type { Item, WhenFull } from "./queue.ts";
 export type { LineIssueInput, PackedReport, ProgressInput } from "./reports.ts";

@@ -5,12 +5,14 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import os from "node:os";
 import path from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import { type BenchResult, printResult, show, spreadOf } from "./report.ts";
 import { buildSdk } from "./sdk/build.ts";
 import type { LibraryName } from "./sdk/library.ts";
-import { runTask, type SinkProcess, startSink } from "./sdk/processes.ts";
+import { runTask, type SinkProcess, startSink, startTask } from "./sdk/processes.ts";
 import { playScenes, type SceneResult } from "./sdk/scenes.ts";
+import type { SinkCounts } from "./sdk/sink.ts";
 import type { TaskResult } from "./sdk/task.ts";
 
 export interface SdkBenchOptions {
@@ -141,13 +143,25 @@ async function deliver(setup: Setup, events: number, sink: SinkProcess): Promise
     await sink.tell({ kind: "reset", distinct: false });
     const { url, grpcUrl } = sink;
     const options = { url, grpcUrl, gzip, ...(directory && { spool: directory }) };
-    const result = await runTask({ kind: "deliver", library, options, events });
     const warmUp = Math.min(20_000, events);
-    const counts = await sink.tell({ kind: "read" });
+    await using task = startTask({ kind: "deliver", library, options, events });
+    const result = await task.next();
+    // Some call a flush done while batches are under way: the process lives until they are there.
+    const counts = await untilThere(sink, events + warmUp);
     const seconds = (counts.lastMs - result.startMs) / 1000;
     return { ...result, perSecond: events / seconds, events: counts.events - warmUp };
   } finally {
     if (directory) await rm(directory, { recursive: true, force: true });
+  }
+}
+
+/** Waits until so many events have come, a second at most. */
+async function untilThere(sink: SinkProcess, events: number): Promise<SinkCounts> {
+  const end = performance.now() + 1_000;
+  for (;;) {
+    const counts = await sink.tell({ kind: "read" });
+    if (counts.events >= events || performance.now() > end) return counts;
+    await sleep(10);
   }
 }
 

@@ -1,5 +1,5 @@
-import { EventPages, type PackedEvent } from "../events.ts";
 import type { GatewayStore } from "../gateway-options.ts";
+import { EventPages, type PackedEvent } from "../packed-event.ts";
 import { PackedReport } from "../reports.ts";
 import { QueuedSample, SamplePacker } from "../samples.ts";
 import { type Codec, SpoolBacklog } from "./backlog.ts";

@@ -99,8 +99,12 @@ const outcomesTag = 0x12;
 /** Status (tag and value), tag and length of the id, in an outcome. */
 const plainHead = 5;
 
-/** Writes the answer. The counts sum to the batch. */
-export function encodeAnswer(result: BatchResult): Uint8Array {
+/**
+ * Writes the answer. The counts sum to the batch.
+ *
+ * @param omitIfAllAccepted leaves the outcomes out where they would say only that
+ */
+export function encodeAnswer(result: BatchResult, omitIfAllAccepted = false): Uint8Array {
   const { rows, receivedAtMs, skewMs } = result;
   const counts = create(OutcomeCountsSchema, { total: rows.length });
   // All but the outcomes: their field numbers lie around those, which readers of Protobuf take in any order.
@@ -125,6 +129,7 @@ export function encodeAnswer(result: BatchResult): Uint8Array {
       clockSkew: durationFromMs(skewMs),
     }),
   );
+  if (omitIfAllAccepted && counts.accepted === counts.total) return frame;
   const target = Buffer.allocUnsafe(frame.length + size);
   target.set(frame);
   let at = frame.length;

@@ -55,7 +55,7 @@ export function ingestionHandlers(context: Context): Partial<ServiceImpl<typeof 
     async ingestEvents(request, context) {
       const { tenantId } = callerOf(context);
       if (request instanceof UnreadEvents) throw events.overloaded();
-      const { sentAt, allowPartial } = request;
+      const { sentAt, allowPartial, omitIfAllAccepted } = request;
       const scanned = request instanceof ScannedEvents ? request.rows : undefined;
       requireBatchSize((scanned ?? request.events).length);
       const rows = scanned ?? request.events.map(reader.ofMessage);
@@ -65,7 +65,7 @@ export function ingestionHandlers(context: Context): Partial<ServiceImpl<typeof 
         allowPartial,
         path: (index) => `events[${index}]`,
       });
-      const answer = new EncodedAnswer(encodeAnswer(result));
+      const answer = new EncodedAnswer(encodeAnswer(result, omitIfAllAccepted));
       return scanned ? answer : answer.message;
     },
 

@@ -35,11 +35,13 @@ export class ScannedEvents implements IngestEventsRequest {
   readonly $typeName = IngestEventsRequestSchema.typeName;
   readonly rows: readonly EventRow[];
   readonly allowPartial: boolean;
+  readonly omitIfAllAccepted: boolean;
   readonly sentAt?: Timestamp;
 
-  constructor({ rows, allowPartial, sentAt }: Request) {
+  constructor({ rows, allowPartial, omitIfAllAccepted, sentAt }: Request) {
     this.rows = rows;
     this.allowPartial = allowPartial;
+    this.omitIfAllAccepted = omitIfAllAccepted;
     if (sentAt) this.sentAt = sentAt;
     markValidated(this);
   }
@@ -53,6 +55,7 @@ export class UnreadEvents implements IngestEventsRequest {
   readonly $typeName = IngestEventsRequestSchema.typeName;
   readonly events: Event[] = [];
   readonly allowPartial = false;
+  readonly omitIfAllAccepted = false;
 
   constructor() {
     markValidated(this);
@@ -66,6 +69,7 @@ function eventOf(row: EventRow): Event {
 interface Request {
   readonly rows: EventRow[];
   allowPartial: boolean;
+  omitIfAllAccepted: boolean;
   sentAt: Timestamp | undefined;
 }
 
@@ -86,15 +90,20 @@ const undecided = () => new Error("to be read the usual way");
 
 const eventTag = 0x0a;
 const allowPartialTag = 0x10;
+const omitIfAllAcceptedTag = 0x20;
 
 /** Both requests have their events in field 1; `sentAtTag` tells the others apart. */
 function readRequest(bytes: Uint8Array, reader: EventReader, sentAtTag: number): Request {
-  const request: Request = { rows: [], allowPartial: false, sentAt: undefined };
+  const request: Request = { rows: [], allowPartial: false, omitIfAllAccepted: false, sentAt: undefined };
   let at = 0;
   while (at < bytes.length) {
     const tag = bytes[at++];
     if (tag === allowPartialTag && bytes[at++] === 1) {
       request.allowPartial = true;
+      continue;
+    }
+    if (tag === omitIfAllAcceptedTag && bytes[at++] === 1) {
+      request.omitIfAllAccepted = true;
       continue;
     }
     if (tag !== eventTag && tag !== sentAtTag) throw undecided();

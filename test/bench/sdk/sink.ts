@@ -1,6 +1,6 @@
 /**
  * The sink, a process of its own: takes what each library sends, counts it, and fails as it is told. It reads nothing
- * but the marks of the events, and of gRPC the ids that it has to name in its answer.
+ * but the marks of the events, and of gRPC how many there are, which its answer has to say.
  */
 import { once } from "node:events";
 import http from "node:http";
@@ -138,28 +138,20 @@ async function bodyOf(stream: AsyncIterable<Buffer>): Promise<Buffer | undefined
   return Buffer.concat(chunks);
 }
 
-/** An IngestEventsResponse: each event of the IngestEventsRequest accepted, by its id. */
+/** An IngestEventsResponse: all events of the IngestEventsRequest accepted. */
 function answer(request: Uint8Array): Uint8Array {
   const [reader, writer] = [new BinaryReader(request), new BinaryWriter()];
+  let [events, omitIfAllAccepted] = [0, false];
   while (reader.pos < reader.len) {
     const [field, type] = reader.tag();
-    if (field !== 1) {
-      reader.skip(type, field);
-      continue;
-    }
-    const end = reader.uint32() + reader.pos;
-    let id = "";
-    while (reader.pos < end) {
-      const [inner, innerType] = reader.tag();
-      if (inner === 1) id = reader.string();
-      else reader.skip(innerType, inner);
-      if (id) reader.pos = end;
-    }
-    writer.tag(2, WireType.LengthDelimited).fork();
-    writer.tag(1, WireType.Varint).int32(1).tag(2, WireType.LengthDelimited).string(id);
-    writer.join();
+    if (field === 1) events++;
+    if (field === 4) omitIfAllAccepted = reader.bool();
+    else reader.skip(type, field);
   }
-  return writer.finish();
+  if (!omitIfAllAccepted) throw new Error("the sink does not know the events' ids");
+  writer.tag(1, WireType.LengthDelimited).fork();
+  for (const field of [1, 2]) writer.tag(field, WireType.Varint).uint32(events);
+  return writer.join().finish();
 }
 
 function frame(message: Uint8Array): Buffer {

@@ -14,7 +14,8 @@ import type { Duration } from "@bufbuild/protobuf/wkt";
 export declare const file_pulsewire_common_v1_outcome: GenFile;
 
 /**
- * What became of one item of a batch. Outcomes stand in the order of the items and sum to the batch: none is left out.
+ * What became of one item of a batch. Outcomes stand in the order of the items and sum to the batch: none is left
+ * out, unless a request asks for none where all were accepted.
  *
  * @generated from message pulsewire.common.v1.ItemOutcome
  */

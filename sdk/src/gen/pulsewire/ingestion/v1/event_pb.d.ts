@@ -314,6 +314,14 @@ export declare type IngestEventsRequest = Message<"pulsewire.ingestion.v1.Ingest
    * @generated from field: google.protobuf.Timestamp sent_at = 3;
    */
   sentAt?: Timestamp | undefined;
+
+  /**
+   * True: where every event was ACCEPTED, the answer has no `outcomes`; its `counts` say the same. As soon as one
+   * event ended otherwise, all have their outcome. For senders that know the ids they sent.
+   *
+   * @generated from field: bool omit_if_all_accepted = 4;
+   */
+  omitIfAllAccepted: boolean;
 };
 
 /**
@@ -336,7 +344,7 @@ export declare type IngestEventsResponse = Message<"pulsewire.ingestion.v1.Inges
   counts?: OutcomeCounts | undefined;
 
   /**
-   * What became of each event, in the order sent.
+   * What became of each event, in the order sent. Empty where all were accepted and the request asked for that.
    *
    * @generated from field: repeated pulsewire.common.v1.ItemOutcome outcomes = 2;
    */
