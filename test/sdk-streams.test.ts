@@ -19,7 +19,8 @@ import { createClient as createWebClient } from "../sdk/src/web.ts";
 import { startConnectServer } from "./helpers/connect-server.ts";
 import { keyEncryption, startFunctionServer } from "./helpers/function-server.ts";
 import { type Proxy as Line, startProxy } from "./helpers/proxy.ts";
-import { serve, type TestServer } from "./helpers/server.ts";
+import { serve, settingsFor, type TestServer } from "./helpers/server.ts";
+import { startServerProcess } from "./helpers/server-process.ts";
 
 let server: TestServer;
 let writer: PulsewireClient;
@@ -211,6 +212,51 @@ describe("streams go on over a restart and a cut, without gap and without repeat
       FunctionStatus.RUNNING,
     );
   });
+});
+
+test("streams go on over SIGKILL of the server's process, without gap and without repeat", async () => {
+  const settings = { ...settingsFor(server.database), ...keyEncryption, PULSEWIRE_ROLE: "api" };
+  const killed = await startServerProcess({ ...settings, LOG_LEVEL: "info" });
+  let again: ReturnType<typeof startServerProcess> | undefined;
+  try {
+    const endpoint = killed.url;
+    const { port: PORT } = new URL(endpoint);
+    const count = 120;
+    const ids = Array.from({ length: count }, () => randomUUID());
+    const clients = [
+      createClient({ endpoint, apiKey: server.tenant.apiKey }),
+      createWebClient({ endpoint, apiKey: server.tenant.apiKey }),
+    ];
+    const begun = clients.map(() => Promise.withResolvers<void>());
+    const counts = clients.map(() => 0);
+    const readers = clients.map(async (client, index) => {
+      const { breaks, options } = noting();
+      const seen: (string | undefined)[] = [];
+      const request = { filter: { eventTypes: ["outlived"] } };
+      for await (const { events } of follow(client.ingestion.watchEvents, request, options)) {
+        begun[index]?.resolve();
+        counts[index] = seen.push(...events.map(({ event }) => event?.eventId));
+        if (seen.length >= count) break;
+      }
+      client.close();
+      assert.deepEqual(seen, ids);
+      assert.ok(breaks.length >= 1);
+      for (const { error } of breaks) assert.equal(error.code, Code.Unavailable, String(error));
+    });
+    await Promise.all(begun.map(({ promise }) => promise));
+    for (const [index, eventId] of ids.entries()) {
+      // Events come while it is dead, too.
+      await writer.ingestion.ingestEvent({ event: { eventId, eventType: "outlived" } });
+      if (index !== 50) continue;
+      while (Math.min(...counts) < 40) await sleep(10);
+      await killed.kill();
+      again = startServerProcess({ ...settings, LOG_LEVEL: "info", PORT });
+    }
+    await Promise.all(readers);
+  } finally {
+    await killed.kill();
+    await (await again)?.kill();
+  }
 });
 
 test("a stream that cannot be resumed tells why, and one that is given up ends", async () => {
