@@ -188,6 +188,12 @@ describe("what breaks the protocol", () => {
       errorCode.frameSize,
       Buffer.concat([open(), frame(frameType.priority, 0, 1, Buffer.alloc(4))]),
     ],
+    [
+      "a body behind the end of the request",
+      errorCode.streamClosed,
+      Buffer.concat([open(), frame(frames.reset, 0, 1, block32(8)), frame(frames.data, 0, 1, message)]),
+    ],
+    ["a number that was passed over", errorCode.streamClosed, Buffer.concat([open(5), open(3)])],
     ["goaway on a stream", errorCode.protocol, frame(frames.goaway, 0, 1, Buffer.alloc(8))],
   ];
   for (const [name, code, bytes] of endsConnection) {

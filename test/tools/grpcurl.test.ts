@@ -19,7 +19,7 @@ before(async () => {
 });
 after(() => server.stop());
 
-const run = (...args: string[]) => outputOf(grpcurl, "-plaintext", ...args);
+const run = (...args: string[]) => outputOf(grpcurl.path, "-plaintext", ...args);
 const call = async (method: string, request: object) =>
   JSON.parse(await run(...withKey, "-d", JSON.stringify(request), address, method));
 const lines = (text: string) => text.trim().split("\n");
@@ -75,7 +75,7 @@ describe("calls", () => {
   test("a refusal has its code, its message and readable details", async () => {
     const request = JSON.stringify({ event: {} });
     const { code, stderr } = await runTool(
-      grpcurl,
+      grpcurl.path,
       "-plaintext",
       ...withKey,
       "-d",
@@ -90,7 +90,7 @@ describe("calls", () => {
   });
 
   test("without a key", async () => {
-    const { code, stderr } = await runTool(grpcurl, "-plaintext", address, `${ingestion}/ListEvents`);
+    const { code, stderr } = await runTool(grpcurl.path, "-plaintext", address, `${ingestion}/ListEvents`);
     assert.equal(code, 64 + Code.Unauthenticated);
     assert.match(stderr, /Code: Unauthenticated\n\s+Message: credentials are missing/);
   });
@@ -103,7 +103,7 @@ describe("health", () => {
     }
   });
   test("Watch", async () => {
-    const watch = spawn(grpcurl, ["-plaintext", address, "grpc.health.v1.Health/Watch"], {
+    const watch = spawn(grpcurl.path, ["-plaintext", address, "grpc.health.v1.Health/Watch"], {
       stdio: ["ignore", "pipe", "inherit"],
     });
     const closed = once(watch, "close");

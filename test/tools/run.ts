@@ -1,11 +1,11 @@
 /**
- * The tools that people call with, as they are: grpcurl, curl, buf curl, and what the server prints to paste.
- * `npm run test:tools` [options of node --test]. Needs curl, and Go to install grpcurl once.
+ * The tools that people call with, as they are: grpcurl, curl, buf curl, and what the server prints to paste; and h2spec, which
+ * calls as nobody should. `npm run test:tools` [options of node --test]. Needs curl, and Go to install grpcurl and h2spec once.
  */
 import { execFileSync, spawnSync } from "node:child_process";
 import { existsSync, globSync, mkdirSync } from "node:fs";
 import path from "node:path";
-import { grpcurl, grpcurlVersion } from "./tools.ts";
+import { type GoTool, grpcurl, h2spec } from "./tools.ts";
 
 const here = import.meta.dirname;
 const root = path.join(here, "../..");
@@ -19,18 +19,18 @@ function fail(message: string): never {
   process.exit(1);
 }
 
+function install({ path: file, source }: GoTool): void {
+  const folder = path.dirname(file);
+  if (!isThere("go", "version"))
+    fail(`These tests need ${path.basename(file)}, and Go (https://go.dev) to install it into ${folder}`);
+  mkdirSync(folder, { recursive: true });
+  execFileSync("go", ["install", source], { env: { ...process.env, GOBIN: folder }, stdio: "inherit" });
+}
+
 if (!isThere("curl", "--version"))
   fail("These tests need curl; install it, for example: apt-get install curl");
-if (!existsSync(grpcurl)) {
-  if (!isThere("go", "version")) {
-    fail(`These tests need grpcurl, and Go (https://go.dev) to install it into ${path.dirname(grpcurl)}`);
-  }
-  mkdirSync(path.dirname(grpcurl), { recursive: true });
-  execFileSync("go", ["install", `github.com/fullstorydev/grpcurl/cmd/grpcurl@${grpcurlVersion}`], {
-    env: { ...process.env, GOBIN: path.dirname(grpcurl) },
-    stdio: "inherit",
-  });
-}
+for (const tool of [grpcurl, h2spec]) if (!existsSync(tool.path)) install(tool);
+
 const { status } = spawnSync(
   process.execPath,
   [

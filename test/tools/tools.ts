@@ -3,9 +3,21 @@ import path from "node:path";
 
 const root = path.join(import.meta.dirname, "../..");
 
-export const grpcurlVersion = "v1.9.4";
-/** Where run.ts installs it. */
-export const grpcurl = path.join(root, `.cache/tools/grpcurl-${grpcurlVersion}/grpcurl`);
+/** A tool that run.ts installs where it is not yet. */
+export interface GoTool {
+  readonly path: string;
+  /** Module and version. */
+  readonly source: string;
+}
+
+const goTool = (module: string, version: string): GoTool => {
+  const name = path.basename(module);
+  return { path: path.join(root, `.cache/tools/${name}-${version}/${name}`), source: `${module}@${version}` };
+};
+
+export const grpcurl = goTool("github.com/fullstorydev/grpcurl/cmd/grpcurl", "v1.9.4");
+/** Says what a server makes of frames that break RFC 9113 or RFC 7541. */
+export const h2spec = goTool("github.com/summerwind/h2spec/cmd/h2spec", "v2.2.1+incompatible");
 /** From npm. */
 export const buf = path.join(root, "node_modules/.bin/buf");
 

@@ -28,6 +28,10 @@ const maxBlockBytes = 65_536;
 const maxWaitingReplies = 1_000;
 /** With more bytes waiting, nothing more is read. */
 const pauseAtBytes = 262_144;
+/** Streams that were ended here are remembered, the last so many: what their peer had sent before it heard of it is no fault. */
+const maxEndedHere = 1_000;
+/** After a connection has said its last, the peer has so long to close it. */
+const lingerMs = 2_000;
 /** Blocks that are remembered with their heads, up to this length each. */
 const maxKnownHeads = 64;
 const maxKnownBlockBytes = 256;
@@ -69,6 +73,7 @@ export class Http2Connection {
   readonly #socket: Socket;
   readonly #peer: { readonly remoteAddress: string | undefined };
   readonly #streams = new Map<number, Http2Stream>();
+  readonly #endedHere = new Set<number>();
   readonly #reader: HeaderReader;
   #heads = new Map<string, RequestHead>();
   #headsVersion = 0;
@@ -267,7 +272,7 @@ export class Http2Connection {
       throw new ConnectionFault(errorCode.flowControl, "more than the window holds");
     const stream = this.#streams.get(streamId);
     if (!stream) {
-      this.#mustHaveBeen(streamId);
+      this.#mayBeLate(streamId);
       this.giveBack(length);
       return;
     }
@@ -322,7 +327,9 @@ export class Http2Connection {
     const before = this.#reader.version;
     const { list, tooLarge } = this.#reader.read(block);
     if (!isNew) {
-      this.#onTrailers(this.#streams.get(streamId), endStream, list);
+      const stream = this.#streams.get(streamId);
+      if (stream) this.#onTrailers(stream, endStream, list);
+      else this.#mayBeLate(streamId);
       return;
     }
     const head = tooLarge ? undefined : requestHeadOf(list);
@@ -365,9 +372,7 @@ export class Http2Connection {
     if (endStream && !stream.receivedAll()) this.#wrongLength(stream);
   }
 
-  #onTrailers(stream: Http2Stream | undefined, endStream: boolean, list: readonly string[]): void {
-    // Of a stream that was ended here, they were under way.
-    if (!stream) return;
+  #onTrailers(stream: Http2Stream, endStream: boolean, list: readonly string[]): void {
     if (stream.remoteEnded) this.#invalidStream(stream, errorCode.streamClosed);
     else if (!endStream || !areTrailers(list) || !stream.receivedAll())
       this.#invalidStream(stream, errorCode.protocol);
@@ -446,6 +451,13 @@ export class Http2Connection {
       throw protocolFault("a frame for a stream that never was");
   }
 
+  /** A part of a request whose stream is over: it was under way when the stream was ended here, or it breaks the protocol. */
+  #mayBeLate(streamId: number): void {
+    this.#mustHaveBeen(streamId);
+    if (this.#endedHere.has(streamId) || streamId > this.#lastServedId) return;
+    throw new ConnectionFault(errorCode.streamClosed, "the peer had ended this stream");
+  }
+
   /** The body has not the length that was announced: as good as a reset by the peer, and counted as one. */
   #wrongLength(stream: Http2Stream): void {
     this.reset(stream, errorCode.protocol);
@@ -468,6 +480,11 @@ export class Http2Connection {
 
   #resetId(streamId: number, code: number): void {
     this.#reply();
+    this.#endedHere.add(streamId);
+    if (this.#endedHere.size > maxEndedHere) {
+      const [oldest] = this.#endedHere;
+      this.#endedHere.delete(oldest as number);
+    }
     this.output.words(frameType.reset, 0, streamId, code);
   }
 
@@ -503,6 +520,8 @@ export class Http2Connection {
     this.#socket.end();
     // What still comes is not read, but that it ends is.
     this.#socket.resume();
+    const timer = setTimeout(() => this.#socket.destroy(), lingerMs).unref();
+    this.#socket.once("close", () => clearTimeout(timer));
   }
 
   #closed(): void {
