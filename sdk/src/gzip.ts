@@ -14,9 +14,28 @@ export function compressFast(bytes: Uint8Array): Promise<Buffer<ArrayBuffer>> {
   return compressAt(bytes, { level: constants.Z_BEST_SPEED, chunkSize });
 }
 
+/** Memory kept to put pieces together in: fresh memory costs as much as the copying. */
+const spares: Buffer[] = [];
+const maxSpares = 4;
+const spareBytes = 1024 * 1024;
+/** Less is put together in memory of its own. */
+const minSpareUse = 128 * 1024;
+
 /** The same, of pieces that lie behind each other. */
-export function compressPieces(pieces: readonly Uint8Array[]): Promise<Buffer> {
-  return compressFast(Buffer.concat(pieces));
+export async function compressPieces(pieces: readonly Uint8Array[]): Promise<Buffer> {
+  const size = pieces.reduce((sum, { length }) => sum + length, 0);
+  if (size > spareBytes || size < minSpareUse) return compressFast(Buffer.concat(pieces, size));
+  const spare = spares.pop() ?? Buffer.allocUnsafeSlow(spareBytes);
+  let at = 0;
+  for (const piece of pieces) {
+    spare.set(piece, at);
+    at += piece.length;
+  }
+  try {
+    return await compressFast(spare.subarray(0, size));
+  } finally {
+    if (spares.length < maxSpares) spares.push(spare);
+  }
 }
 
 /** Undoes it, up to what an answer may have. */

@@ -13,6 +13,7 @@ export async function open(options: LibraryOptions): Promise<Library> {
     ...(spool && { spool: { directory: spool } }),
     ...(!defaults && {
       batch: { maxItems: 2000 },
+      maxInFlight: 4,
       // It alone can hold back who sends faster than the line takes.
       ...(queue
         ? { queue: { maxItems: queue, maxBytes: 1 << 30 } }
