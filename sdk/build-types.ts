@@ -12,7 +12,7 @@ cpSync(join(sdk, "src/gen"), join(types, "gen"), {
   recursive: true,
   filter: (source) => !source.endsWith(".js"),
 });
-for (const file of globSync(join(types, "{,spool/,proto/}*.d.ts"))) {
+for (const file of globSync(join(types, "{,spool/,proto/,unary/}*.d.ts"))) {
   const text = readFileSync(file, "utf8");
   writeFileSync(file, text.replaceAll(/(from "\.{1,2}\/[\w/-]+)\.ts"/g, '$1.js"'));
 }

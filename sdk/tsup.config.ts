@@ -3,7 +3,13 @@ import { defineConfig } from "tsup";
 
 /** ESM and CJS. The types are written by `tsc`: see the script `build` in package.json. */
 export default defineConfig({
-  entry: ["src/index.ts", "src/web.ts", ...globSync("src/proto/*.ts")],
+  entry: [
+    "src/index.ts",
+    "src/web.ts",
+    "src/gateway-node.ts",
+    "src/gateway-web.ts",
+    ...globSync("src/proto/*.ts"),
+  ],
   format: ["esm", "cjs"],
   target: "es2022",
   platform: "neutral",

@@ -1,4 +1,4 @@
-import { Code } from "@connectrpc/connect";
+import { Code } from "./code.ts";
 import { PulsewireError } from "./errors.ts";
 
 /** What Connect throws where the body ends before the trailers or the message that ends a stream. */

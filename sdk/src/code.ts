@@ -26,5 +26,8 @@ export const Code = {
 /** Their names in the spelling of gRPC, such as `RESOURCE_EXHAUSTED`. */
 export const codeNames: ReadonlyMap<Code, string> = /* @__PURE__ */ (() =>
   new Map(
-    Object.entries(Code).map(([name, code]) => [code, name.replace(/(?<=[a-z])(?=[A-Z])/g, "_").toUpperCase()]),
+    Object.entries(Code).map(([name, code]) => [
+      code,
+      name.replace(/(?<=[a-z])(?=[A-Z])/g, "_").toUpperCase(),
+    ]),
   ))();

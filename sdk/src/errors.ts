@@ -1,4 +1,4 @@
-import { Code } from "@connectrpc/connect";
+import { Code } from "./code.ts";
 import type { ErrorReason } from "./gen/pulsewire/common/v1/error_reason_pb.js";
 
 /** A documented reason: the name of an {@link ErrorReason} without its prefix, such as `RATE_LIMITED`. */

@@ -1,5 +1,5 @@
-import { Code } from "@connectrpc/connect";
 import { baseUrlOf, maxResponseBytes } from "./client-options.ts";
+import { Code } from "./code.ts";
 import { PulsewireError } from "./errors.ts";
 import { type CloseOnExitOptions, closeOnExit } from "./exit-hooks.ts";
 import { Gateway } from "./gateway.ts";

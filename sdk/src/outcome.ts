@@ -1,4 +1,4 @@
-import { Code } from "@connectrpc/connect";
+import { codeNames } from "./code.ts";
 import type { DropReason } from "./counts.ts";
 import type { PulsewireError } from "./errors.ts";
 import { readFields } from "./message-reader.ts";
@@ -67,10 +67,9 @@ export function readItemOutcome(bytes: Uint8Array): SendOutcome {
 
 /** The outcome of an item whose call failed for good. */
 export function droppedBy(error: PulsewireError): FinalOutcome {
-  return { status: "dropped", code: error.reason || codeName(error.code), message: error.message };
-}
-
-/** `Unauthenticated` → `UNAUTHENTICATED`, `InvalidArgument` → `INVALID_ARGUMENT`. */
-function codeName(code: Code): string {
-  return Code[code].replace(/(?<=[a-z])(?=[A-Z])/g, "_").toUpperCase();
+  return {
+    status: "dropped",
+    code: error.reason || (codeNames.get(error.code) ?? ""),
+    message: error.message,
+  };
 }

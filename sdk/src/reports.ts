@@ -1,5 +1,5 @@
-import { Code } from "@connectrpc/connect";
 import type { Place } from "./backlog.ts";
+import { Code } from "./code.ts";
 import { asPulsewireError, PulsewireError } from "./errors.ts";
 import { readFields } from "./message-reader.ts";
 import { MessageWriter } from "./message-writer.ts";

@@ -1,4 +1,4 @@
-import { Code } from "@connectrpc/connect";
+import { Code } from "./code.ts";
 import type { PulsewireError } from "./errors.ts";
 
 /** How long to wait between attempts. */

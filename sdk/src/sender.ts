@@ -1,6 +1,6 @@
-import { Code } from "@connectrpc/connect";
 import type { SenderOptions } from "./batcher-options.ts";
 import type { Breaker } from "./breaker.ts";
+import { Code } from "./code.ts";
 import { asPulsewireError, PulsewireError } from "./errors.ts";
 import { droppedBy, type FinalOutcome, type SendOutcome } from "./outcome.ts";
 import { Pause } from "./pause.ts";

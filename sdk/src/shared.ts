@@ -1,4 +1,4 @@
-/** What both entries export. */
+/** What the entries with clients export. */
 export {
   durationFromMs,
   durationMs,
@@ -8,46 +8,12 @@ export {
   timestampMs,
 } from "@bufbuild/protobuf/wkt";
 export { Code } from "@connectrpc/connect";
-export type { Backlog, BacklogListener, Place } from "./backlog.ts";
-export type { RetryNotice } from "./batcher-options.ts";
-export type { PaceOptions } from "./breaker.ts";
 export type { PulsewireClient } from "./client.ts";
-export type { ClientOptions } from "./client-options.ts";
 export { toPulsewireError } from "./connect-errors.ts";
-export type { DeliveryCounts, DropReason, GatewayCounts } from "./counts.ts";
-export type { Credentials, LoginCredentials, TokenSource } from "./credentials.ts";
-export type { FieldViolation, PulsewireErrorInit, Reason } from "./errors.ts";
-export { GatewayClosedError, PulsewireError, QueueFullError } from "./errors.ts";
-export type { EventInput, SeverityName } from "./event-input.ts";
 export type { BreakNotice, FollowOptions } from "./follow.ts";
 export { follow } from "./follow.ts";
-export { Gateway } from "./gateway.ts";
-export type {
-  BatchOptions,
-  DropNotice,
-  GatewayOptions,
-  GatewayStore,
-  ItemIdentity,
-  ItemSettled,
-  QueueLimits,
-} from "./gateway-options.ts";
-export type { WatchedOutcome } from "./ledger.ts";
+export * from "./gateway-exports.ts";
 export * from "./messages.ts";
-export type { FinalOutcome } from "./outcome.ts";
-export type { PackedEvent } from "./packed-event.ts";
 export { pages } from "./pages.ts";
-export type { Item, WhenFull } from "./queue.ts";
-export type { LineIssueInput, PackedReport, ProgressInput } from "./reports.ts";
-export {
-  backoffMs,
-  defaultRetryPolicy,
-  type RetryPolicy,
-  retryDelayMs,
-  type SleepOptions,
-  shouldRetry,
-  sleep,
-} from "./retry.ts";
-export { parseRetryAfter } from "./retry-after.ts";
-export type { QueuedSample, SampleOptions } from "./samples.ts";
-export type { UnaryCaller, UnaryOptions } from "./unary/caller.ts";
-export { uuidv7 } from "./uuid.ts";
+// Messages have one of this name, too.
+export type { RetryPolicy } from "./retry.ts";

@@ -1,20 +1,11 @@
 import { createConnectTransport, createGrpcWebTransport } from "@connectrpc/connect-web";
 import { assembleClient, type PulsewireClient } from "./client.ts";
-import { baseUrlOf, type ClientOptions } from "./client-options.ts";
+import { baseUrlOf } from "./client-options.ts";
 import { fetchUnbroken } from "./fetch-unbroken.ts";
-import { Gateway } from "./gateway.ts";
-import type { GatewayOptions } from "./gateway-options.ts";
-import { createCaller } from "./unary/caller.ts";
-import { fetchExchange } from "./unary/fetch-exchange.ts";
-import { connect, grpcWeb } from "./unary/protocols.ts";
+import type { WebClientOptions } from "./web-gateway.ts";
 
 export * from "./shared.ts";
-
-/** Options of {@link createClient} in browsers and on edge runtimes. */
-export interface WebClientOptions extends ClientOptions {
-  /** What is spoken over fetch. Default `connect`. */
-  protocol?: "connect" | "grpc-web";
-}
+export { createGateway, type WebClientOptions } from "./web-gateway.ts";
 
 /**
  * Makes a client over fetch.
@@ -35,14 +26,4 @@ export function createClient(options: WebClientOptions): PulsewireClient {
       }),
     close: () => closed.abort(),
   });
-}
-
-/** Makes a gateway with a connection of its own, which is closed with it. Throws as {@link createClient}. */
-export function createGateway(options: WebClientOptions & GatewayOptions): Gateway {
-  const caller = createCaller({
-    ...options,
-    exchange: fetchExchange(baseUrlOf(options.endpoint)),
-    protocol: options.protocol === "grpc-web" ? grpcWeb : connect,
-  });
-  return new Gateway(caller, options);
 }

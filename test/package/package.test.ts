@@ -55,17 +55,22 @@ async function main() {
   const found = await web.metrics.getStore({ storeId });
   client.close();
   web.close();
-  console.log(JSON.stringify({ accepted, payload: event?.event?.payload, followed, reason, name: found.store?.name }));
+  const alone = createAlone({ endpoint, apiKey });
+  alone.event({ eventType: "packed_alone" });
+  const { accepted: sent } = await alone.close();
+  console.log(JSON.stringify({ accepted: accepted + sent, payload: event?.event?.payload, followed, reason, name: found.store?.name }));
 }
 main();
 `;
 const esm = `import { createClient, createGateway, follow, PulsewireError } from "@pulsewire/sdk";
 import { createClient as createWebClient } from "@pulsewire/sdk/web";
 import { Severity } from "@pulsewire/sdk/proto/ingestion";
+import { createGateway as createAlone } from "@pulsewire/sdk/gateway";
 `;
 const cjs = `const { createClient, createGateway, follow, PulsewireError } = require("@pulsewire/sdk");
 const { createClient: createWebClient } = require("@pulsewire/sdk/web");
 const { Severity } = require("@pulsewire/sdk/proto/ingestion");
+const { createGateway: createAlone } = require("@pulsewire/sdk/gateway");
 `;
 const untyped = (code: string) => code.replace("(error: unknown)", "(error)");
 
@@ -88,7 +93,7 @@ test("ESM, CommonJS and TypeScript as either run on every Node that is maintaine
       const answer = JSON.parse(await project.run(file, version, settings()));
       assert.match(answer.payload.node, new RegExp(`^v${version}\\.`));
       const expected = {
-        accepted: 2,
+        accepted: 3,
         payload: answer.payload,
         followed: 1,
         reason: "NOT_FOUND",
@@ -260,17 +265,20 @@ describe("bundlers", () => {
       nothing: 'import "@pulsewire/sdk";',
       small: 'export { uuidv7, backoffMs, PulsewireError } from "@pulsewire/sdk/web";',
       messages: 'export { EventSchema } from "@pulsewire/sdk/proto/ingestion";',
+      gateway: 'export { createGateway } from "@pulsewire/sdk";',
       client: 'export { createClient } from "@pulsewire/sdk";',
       everything: 'export * from "@pulsewire/sdk";',
     })) {
       const { kB, text } = await bundle(code);
       sizes[name] = Math.round(kB * 10) / 10;
+      if (name === "gateway") assert.doesNotMatch(text, /connectrpc|bufbuild|DescriptorProto/);
       if (name === "messages") assert.doesNotMatch(text, /pulsewire\.metrics|MetricsService/);
     }
     console.log("min+gzip, kB:", sizes);
-    const { nothing = 99, small = 99, messages = 99, client = 99, everything = 99 } = sizes;
+    const { nothing = 99, small = 99, gateway = 99, messages = 99, client = 99, everything = 99 } = sizes;
     assert.ok(nothing < 0.1, `nothing: ${nothing}`);
     assert.ok(small < 2, `small: ${small}`);
+    assert.ok(gateway < 25, `gateway: ${gateway}`);
     assert.ok(messages < everything / 2, `messages: ${messages} of ${everything}`);
     assert.ok(client < everything, `client: ${client} of ${everything}`);
   });

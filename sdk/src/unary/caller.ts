@@ -1,6 +1,6 @@
-import { Code } from "@connectrpc/connect";
 import { explainBroken } from "../broken-connection.ts";
 import { type ClientOptions, defaultTimeoutMs } from "../client-options.ts";
+import { Code } from "../code.ts";
 import { bearer, fixedHeaders, type SessionAnswer, tokensOf } from "../credentials.ts";
 import { asPulsewireError, PulsewireError } from "../errors.ts";
 import { readFields } from "../message-reader.ts";

@@ -1,4 +1,4 @@
-import { Code } from "@connectrpc/connect";
+import { Code } from "../code.ts";
 import { PulsewireError } from "../errors.ts";
 import type { Exchange } from "./exchange.ts";
 

@@ -1,5 +1,5 @@
 import { constants, type IncomingHttpHeaders } from "node:http2";
-import { Code } from "@connectrpc/connect";
+import { Code } from "../code.ts";
 import { PulsewireError } from "../errors.ts";
 import type { Exchange } from "./exchange.ts";
 import type { Http2Connection } from "./http2-connection.ts";

@@ -1,4 +1,4 @@
-import { Code } from "@connectrpc/connect";
+import { Code, codeNames } from "../code.ts";
 import { PulsewireError } from "../errors.ts";
 import { readFields } from "../message-reader.ts";
 import type { HttpResponse } from "./exchange.ts";
@@ -129,7 +129,7 @@ function checkTrailers(trailers: Headers): void {
   if (status === "0") return;
   // Without a status the answer was cut off.
   if (status === null) throw errorOf(Code.Unavailable, "The answer has no status.", [], trailers);
-  const code = Number(status) in Code ? (Number(status) as Code) : Code.Unknown;
+  const code = codeNames.has(Number(status) as Code) ? (Number(status) as Code) : Code.Unknown;
   const details: Detail[] = [];
   readFields(fromBase64(trailers.get("grpc-status-details-bin") ?? ""), (field, value) => {
     if (field === 3) details.push(readAny(value.bytes));
@@ -167,7 +167,7 @@ function readConnectError(status: number, headers: Headers, body: Uint8Array): P
       message?: string;
       details?: { type?: string; value?: string }[];
     };
-    const known = codesByName().get(code ?? "");
+    const known = codeNamed(code ?? "");
     if (known !== undefined) {
       const read = (details ?? []).map(({ type = "", value = "" }) => ({ type, value: fromBase64(value) }));
       return errorOf(known, message ?? "", read, headers);
@@ -178,10 +178,7 @@ function readConnectError(status: number, headers: Headers, body: Uint8Array): P
   return httpError(status, headers);
 }
 
-/** `resource_exhausted` → ResourceExhausted. */
-function codesByName(): Map<string, Code> {
-  const names = Object.entries(Code).filter((entry): entry is [string, Code] => typeof entry[1] === "number");
-  return new Map(
-    names.map(([name, code]) => [name.replace(/(?<=[a-z])(?=[A-Z])/g, "_").toLowerCase(), code]),
-  );
+function codeNamed(name: string): Code | undefined {
+  for (const [code, known] of codeNames) if (known.toLowerCase() === name) return code;
+  return undefined;
 }

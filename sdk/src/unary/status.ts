@@ -1,4 +1,4 @@
-import { Code } from "@connectrpc/connect";
+import { Code } from "../code.ts";
 import { type FieldViolation, PulsewireError, type Reason } from "../errors.ts";
 import { readFields } from "../message-reader.ts";
 import { parseRetryAfter } from "../retry-after.ts";

@@ -5,8 +5,8 @@ import { pathToFileURL } from "node:url";
 const root = path.resolve(import.meta.dirname, "../../..");
 const directory = path.join(root, ".cache/sdk-bench");
 
-/** Where the SDK is as it is published: the others are measured as they are published, too. */
-export const builtSdk = pathToFileURL(path.join(directory, "index.js")).href;
+/** Where the SDK's gateway is as it is published: the others are measured as they are published, too. */
+export const builtSdk = pathToFileURL(path.join(directory, "gateway-node.js")).href;
 
 /** Builds it. */
 export function buildSdk(): void {
