@@ -4,6 +4,12 @@ import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { durationFromMs, timestampDate, timestampFromDate } from "@bufbuild/protobuf/wkt";
 import { type Client, Code, ConnectError, createClient } from "@connectrpc/connect";
+import {
+  compressionGzip,
+  createGrpcTransport,
+  createGrpcWebTransport,
+  Http2SessionManager,
+} from "@connectrpc/connect-node";
 import { Kysely, PostgresDialect } from "kysely";
 import { newResourceId } from "../server/src/auth/ids.ts";
 import { createKeyAuthenticator } from "../server/src/auth/keys/authenticate.ts";
@@ -306,6 +312,25 @@ describe("API keys", () => {
       await assertFails(spoofed, Code.PermissionDenied, "KEY_RESTRICTED");
       const answer = await callJson(server.url, "GetMe", {}, { "x-api-key": elsewhere.secret });
       assert.equal(answer.status, 403);
+      // Nor does it matter which way a call takes to its handler: over HTTP/2 these cross a bridge.
+      const sessionManager = new Http2SessionManager(server.url);
+      const options = { baseUrl: server.url, httpVersion: "2", sessionManager } as const;
+      for (const transport of [
+        createGrpcWebTransport(options),
+        createGrpcTransport({
+          baseUrl: server.url,
+          sessionManager,
+          sendCompression: compressionGzip,
+          compressMinBytes: 0,
+        }),
+      ]) {
+        const client = createClient(AuthService, transport);
+        await client.getMe({}, withKey(here.secret));
+        const refused = client.getMe({}, withKey(elsewhere.secret));
+        const told = await assertFails(refused, Code.PermissionDenied, "KEY_RESTRICTED");
+        assert.equal(told.metadata.address, "127.0.0.1");
+      }
+      sessionManager.abort();
     });
 
     test("an expired key stops working on time, though it was seen a moment before", async () => {
