@@ -233,8 +233,8 @@ describe("counts and sizes", () => {
       await sleep(i % 3);
       raw.socket.resetAndDestroy();
     }
-    while (server.listener.connections() > 0) await sleep(5);
-    assert.equal(server.listener.requests(), 0);
+    // What had crossed the bridge of HTTP/2 ends a few turns after its connection.
+    while (server.listener.connections() > 0 || server.listener.requests() > 0) await sleep(5);
     assert.equal((await fetch(`${server.url}/readyz`)).status, 200);
   });
 });

@@ -31,13 +31,18 @@ function prefixed(message: readonly Uint8Array[], compressed: boolean): Uint8Arr
   return [prefix, ...message];
 }
 
+/** gRPC's header has eight digits at most: more than a day in milliseconds. */
+const longestGrpcMs = 99_999_999;
+
+const grpcTimeout = (timeoutMs: number) => `${Math.min(Math.ceil(timeoutMs), longestGrpcMs)}m`;
+
 /** gRPC, where there are trailers. */
 export const grpc: Protocol = {
   headers: (timeoutMs) => ({
     "content-type": "application/grpc+proto",
     te: "trailers",
     "grpc-accept-encoding": "identity",
-    "grpc-timeout": `${Math.ceil(timeoutMs)}m`,
+    "grpc-timeout": grpcTimeout(timeoutMs),
   }),
   encodingHeader: "grpc-encoding",
   frame: prefixed,
@@ -55,7 +60,7 @@ export const grpcWeb: Protocol = {
   headers: (timeoutMs) => ({
     "content-type": "application/grpc-web+proto",
     "x-grpc-web": "1",
-    "grpc-timeout": `${Math.ceil(timeoutMs)}m`,
+    "grpc-timeout": grpcTimeout(timeoutMs),
   }),
   encodingHeader: "grpc-encoding",
   frame: prefixed,

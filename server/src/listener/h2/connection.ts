@@ -2,6 +2,7 @@ import type { Socket } from "node:net";
 import type { LeanPath } from "../lean/path.ts";
 import type { ListenerLimits } from "../limits.ts";
 import { Bridge, type Landing } from "./bridge.ts";
+import { FrameReader } from "./frame-reader.ts";
 import {
   ConnectionFault,
   defaultWindowBytes,
@@ -14,27 +15,20 @@ import {
   maxPayloadBytes,
   settingId,
 } from "./frames.ts";
-import { HeaderReader } from "./header-reader.ts";
 import { Output } from "./output.ts";
-import { areTrailers, type RequestHead, requestHeadOf } from "./request-head.ts";
+import { Patience } from "./patience.ts";
+import { areTrailers, type RequestHead } from "./request-head.ts";
+import { RequestHeads } from "./request-heads.ts";
 import { Http2Stream } from "./stream.ts";
-import { createTokens } from "./tokens.ts";
-
-const preface = Buffer.from("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "latin1");
 
 /** Larger header blocks, in as many pieces as they come, end the connection. */
 const maxBlockBytes = 65_536;
-/** Answers to frames of the peer, such as acknowledgements, that may wait until the peer takes them. */
-const maxWaitingReplies = 1_000;
 /** With more bytes waiting, nothing more is read. */
 const pauseAtBytes = 262_144;
 /** Streams that were ended here are remembered, the last so many: what their peer had sent before it heard of it is no fault. */
 const maxEndedHere = 1_000;
 /** After a connection has said its last, the peer has so long to close it. */
 const lingerMs = 2_000;
-/** Blocks that are remembered with their heads, up to this length each. */
-const maxKnownHeads = 64;
-const maxKnownBlockBytes = 256;
 
 export interface Http2Options {
   readonly lean: Pick<LeanPath, "takeHttp2">;
@@ -74,11 +68,9 @@ export class Http2Connection {
   readonly #peer: { readonly remoteAddress: string | undefined };
   readonly #streams = new Map<number, Http2Stream>();
   readonly #endedHere = new Set<number>();
-  readonly #reader: HeaderReader;
-  #heads = new Map<string, RequestHead>();
-  #headsVersion = 0;
-  #rest: Buffer | undefined;
-  #prefaceLeft = preface.length;
+  readonly #frames: FrameReader;
+  readonly #heads: RequestHeads;
+  readonly #patience: Patience;
   #settled = false;
   #block: OpenBlock | undefined;
   #lastStreamId = 0;
@@ -86,9 +78,6 @@ export class Http2Connection {
   #lastServedId = largestStreamId;
   #receiveWindow: number;
   #used = 0;
-  #replies = 0;
-  #invalid = 0;
-  readonly #mayReset: () => boolean;
   #onPong: (() => void) | undefined;
   #over = false;
 
@@ -101,11 +90,15 @@ export class Http2Connection {
     this.#peer = { remoteAddress: socket.remoteAddress };
     this.output = new Output(socket);
     this.bridge = new Bridge((pipe) => options.land(pipe, this.#peer.remoteAddress));
-    this.#reader = new HeaderReader({
+    this.#frames = new FrameReader((type, flags, streamId, bytes, start, end) => {
+      this.#frame(type, flags, streamId, bytes, start, end);
+      return !this.#over;
+    });
+    this.#heads = new RequestHeads({
       maxBytes: limits.maxHeaderBytes,
       maxFields: limits.maxHeaderListPairs,
     });
-    this.#mayReset = createTokens(limits.maxRapidResets, limits.rapidResetsPerSecond);
+    this.#patience = new Patience(limits);
     this.#receiveWindow = limits.connectionWindowBytes;
     socket.on("data", (chunk: Buffer) => this.#receive(chunk));
     socket.on("drain", () => this.#drained());
@@ -189,39 +182,13 @@ export class Http2Connection {
 
   #receive(chunk: Buffer): void {
     if (this.#over) return;
-    let bytes = this.#rest ? Buffer.concat([this.#rest, chunk]) : chunk;
-    this.#rest = undefined;
-    if (this.#prefaceLeft > 0) {
-      // It has been compared before.
-      const part = Math.min(this.#prefaceLeft, bytes.length);
-      this.#prefaceLeft -= part;
-      bytes = bytes.subarray(part);
-    }
     try {
-      const used = this.#frames(bytes);
-      if (used < bytes.length && !this.#over) this.#rest = bytes.subarray(used);
+      this.#frames.read(chunk);
     } catch (error) {
       if (error instanceof ConnectionFault) this.#fail(error);
       else throw error;
     }
     if (this.output.waitingBytes > pauseAtBytes) this.#socket.pause();
-  }
-
-  /** Reads all whole frames; returns how many bytes they had. */
-  #frames(bytes: Buffer): number {
-    let at = 0;
-    while (bytes.length - at >= frameHeadBytes && !this.#over) {
-      const length =
-        ((bytes[at] as number) << 16) | ((bytes[at + 1] as number) << 8) | (bytes[at + 2] as number);
-      if (length > maxPayloadBytes) throw new ConnectionFault(errorCode.frameSize, "a frame is too large");
-      const end = at + frameHeadBytes + length;
-      if (end > bytes.length) break;
-      const type = bytes[at + 3] as number;
-      const streamId = bytes.readUInt32BE(at + 5) & largestStreamId;
-      this.#frame(type, bytes[at + 4] as number, streamId, bytes, at + frameHeadBytes, end);
-      at = end;
-    }
-    return at;
   }
 
   #frame(type: number, flags: number, streamId: number, bytes: Buffer, start: number, end: number): void {
@@ -318,44 +285,21 @@ export class Http2Connection {
   }
 
   #onBlock(streamId: number, endStream: boolean, block: Buffer): void {
-    const isNew = streamId > this.#lastStreamId;
-    const known = isNew && block.length <= maxKnownBlockBytes ? this.#knownHead(block) : undefined;
-    if (known) {
-      this.#open(streamId, endStream, known);
-      return;
-    }
-    const before = this.#reader.version;
-    const { list, tooLarge } = this.#reader.read(block);
-    if (!isNew) {
+    if (streamId <= this.#lastStreamId) {
+      const { list } = this.#heads.readTrailers(block);
       const stream = this.#streams.get(streamId);
       if (stream) this.#onTrailers(stream, endStream, list);
       else this.#mayBeLate(streamId);
       return;
     }
-    const head = tooLarge ? undefined : requestHeadOf(list);
-    if (!head) {
-      this.#lastStreamId = streamId;
-      this.#resetId(streamId, tooLarge ? errorCode.enhanceYourCalm : errorCode.protocol);
-      this.#countInvalid();
+    const { head, tooLarge } = this.#heads.read(block);
+    if (head) {
+      this.#open(streamId, endStream, head);
       return;
     }
-    if (
-      this.#reader.version === before &&
-      block.length <= maxKnownBlockBytes &&
-      this.#heads.size < maxKnownHeads
-    )
-      this.#heads.set(block.toString("latin1"), head);
-    this.#open(streamId, endStream, head);
-  }
-
-  /** The head that this block had before; as long as the table is the same it has it again. */
-  #knownHead(block: Buffer): RequestHead | undefined {
-    if (this.#headsVersion !== this.#reader.version) {
-      this.#headsVersion = this.#reader.version;
-      this.#heads = new Map();
-      return undefined;
-    }
-    return this.#heads.get(block.toString("latin1"));
+    this.#lastStreamId = streamId;
+    this.#resetId(streamId, tooLarge ? errorCode.enhanceYourCalm : errorCode.protocol);
+    this.#patience.invalid();
   }
 
   #open(streamId: number, endStream: boolean, head: RequestHead): void {
@@ -399,7 +343,7 @@ export class Http2Connection {
     if (end - start !== 4) throw sizeFault();
     const stream = this.#streams.get(streamId);
     if (!stream) this.#mustHaveBeen(streamId);
-    this.#countReset();
+    this.#patience.reset();
     stream?.close(bytes.readUInt32BE(start));
   }
 
@@ -461,21 +405,12 @@ export class Http2Connection {
   /** The body has not the length that was announced: as good as a reset by the peer, and counted as one. */
   #wrongLength(stream: Http2Stream): void {
     this.reset(stream, errorCode.protocol);
-    this.#countReset();
-  }
-
-  #countReset(): void {
-    if (!this.#mayReset()) throw new ConnectionFault(errorCode.enhanceYourCalm, "too many streams are reset");
+    this.#patience.reset();
   }
 
   #invalidStream(stream: Http2Stream, code: number): void {
     this.reset(stream, code);
-    this.#countInvalid();
-  }
-
-  #countInvalid(): void {
-    if (++this.#invalid > this.limits.maxInvalidFrames)
-      throw new ConnectionFault(errorCode.enhanceYourCalm, "too many frames are invalid");
+    this.#patience.invalid();
   }
 
   #resetId(streamId: number, code: number): void {
@@ -490,8 +425,7 @@ export class Http2Connection {
 
   /** Counts what is answered to a peer that may never take it. */
   #reply(): void {
-    if (!this.output.isBehind) this.#replies = 0;
-    else if (++this.#replies > maxWaitingReplies) this.#socket.destroy();
+    if (!this.#patience.reply(this.output.isBehind)) this.#socket.destroy();
   }
 
   #pumpBlocked(): void {
@@ -502,7 +436,7 @@ export class Http2Connection {
   }
 
   #drained(): void {
-    this.#replies = 0;
+    this.#patience.drained();
     if (this.#socket.isPaused()) this.#socket.resume();
     this.#pumpBlocked();
   }
