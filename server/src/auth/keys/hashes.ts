@@ -14,8 +14,8 @@ const generation = { size: 1_000, ms: 30_000 };
 /**
  * A hash takes as long as the rest of authenticating a known key, so those of keys in use are remembered by the secret itself.
  * What that adds to what memory holds of secrets anyway (buffers and header tables of open connections) is bounded: right keys
- * only, a thousand or two, for a minute at most after their last use. Whether a key is good is asked anew with every call: a
- * revoked one is refused at once.
+ * only, a thousand or two, for a minute at most after their last use, or until the next call of any key after that. Whether a key
+ * is good is asked anew with every call: a revoked one is refused at once.
  */
 export function createSecretHashes(now: () => number = Date.now): SecretHashes {
   let young = new Map<string, string>();
