@@ -6,7 +6,7 @@ import { anyUnpack, durationMs } from "@bufbuild/protobuf/wkt";
 import { IngestionService } from "../../sdk/src/gen/pulsewire/ingestion/v1/ingestion_service_pb.js";
 import { RetryInfoSchema } from "../../server/src/gen/google/rpc/error_details_pb.js";
 import { StatusSchema } from "../../server/src/gen/google/rpc/status_pb.js";
-import { batchFrame, type Stencil, singleFrame } from "./events.ts";
+import { batchFrame, type Stencil } from "./events.ts";
 import type { Caller, Workload } from "./workload.ts";
 
 export interface GrpcOptions {
@@ -85,15 +85,6 @@ function retryDelayOf(details: string | undefined): number | undefined {
     if (info?.retryDelay) return durationMs(info.retryDelay);
   }
   return undefined;
-}
-
-/** Single events over gRPC. */
-export function singleWorkload(options: GrpcOptions): Promise<Workload> {
-  return grpcWorkload(options, IngestionService.method.ingestEvent.name, singleFrame, (answer) => {
-    const { duplicate, eventId } = fromBinary(IngestionService.method.ingestEvent.output, answer);
-    if (duplicate || !eventId) throw new Error("an event was not accepted");
-    return 1;
-  });
 }
 
 /** Unary gRPC by hand: a client library would take the core that the server needs. */

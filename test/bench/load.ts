@@ -2,10 +2,10 @@
 import type { ClientConfig } from "pg";
 import { type CheckOptions, checkWorkload } from "./auth-calls.ts";
 import { copyWorkload } from "./copy.ts";
-import { batchWorkload, patientWorkload, singleWorkload } from "./grpc-calls.ts";
+import { batchWorkload, patientWorkload } from "./grpc-calls.ts";
 import { type Http1CallOptions, http1Workload } from "./http1-calls.ts";
 import { jsonWorkload } from "./json-calls.ts";
-import { type RpcCallOptions, rpcGrpcWorkload, rpcJsonWorkload } from "./rpc-calls.ts";
+import { type RpcCallOptions, rpcGrpcWorkload, rpcJsonWorkload, singleWorkload } from "./rpc-calls.ts";
 import { type SampleLoad, sampleWorkload } from "./sample-calls.ts";
 import { type WatchOptions, watchWorkload } from "./watch-calls.ts";
 import { type Round, runRound, type Workload } from "./workload.ts";

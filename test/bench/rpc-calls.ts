@@ -1,8 +1,14 @@
 /** One unary call again and again, by hand: gRPC and JSON over HTTP/1.1. */
 import { once } from "node:events";
 import { connect, type Socket } from "node:net";
+import { fromBinary } from "@bufbuild/protobuf";
+import { IngestionService } from "../../sdk/src/gen/pulsewire/ingestion/v1/ingestion_service_pb.js";
 import { flags, frame, frames, headerBlocks, RawHttp2 } from "../helpers/raw-http2.ts";
+import { type Stencil, singleFrame } from "./events.ts";
 import type { Caller, Workload } from "./workload.ts";
+
+const frameHeadBytes = 9;
+const envelopeBytes = 5;
 
 export interface RpcCallOptions {
   readonly url: string;
@@ -15,12 +21,43 @@ export interface RpcCallOptions {
   readonly connections: number;
 }
 
-/** Unary gRPC. Every answer must hold a message, which errors do not, and end like the first one. */
-export async function rpcGrpcWorkload(options: RpcCallOptions): Promise<Workload> {
-  const { url, path, callers, connections } = options;
+/** Unary gRPC, the same message again and again. Every answer must hold a message, which errors do not. */
+export function rpcGrpcWorkload(options: RpcCallOptions): Promise<Workload> {
   const message = Buffer.from(options.body, "base64");
-  const data = Buffer.concat([Buffer.alloc(5), message]);
-  data.writeUInt32BE(message.length, 1);
+  const framed = Buffer.concat([Buffer.alloc(5), message]);
+  framed.writeUInt32BE(message.length, 1);
+  const same = { stamp: () => framed };
+  return grpcByHand(
+    options,
+    () => same,
+    () => {},
+  );
+}
+
+/** Single events over gRPC, to our server or to one that answers alike. */
+export function singleWorkload(options: SingleOptions): Promise<Workload> {
+  const { ingestEvent } = IngestionService.method;
+  const path = `/${IngestionService.typeName}/${ingestEvent.name}`;
+  const headers = { "x-api-key": options.apiKey };
+  return grpcByHand({ ...options, path, headers }, singleFrame, (answer) => {
+    const { duplicate, eventId } = fromBinary(ingestEvent.output, answer);
+    if (duplicate || !eventId) throw new Error("an event was not accepted");
+  });
+}
+
+export interface SingleOptions {
+  readonly url: string;
+  readonly apiKey: string;
+  readonly callers: number;
+  readonly connections: number;
+}
+
+/** Unary calls whose messages are stamped anew. `check` looks at each answer; all must end like the first one of their connection. */
+async function grpcByHand(
+  { url, path, headers, callers, connections }: Omit<RpcCallOptions, "body">,
+  stencilOf: (caller: number) => Stencil,
+  check: (answer: Uint8Array) => void,
+): Promise<Workload> {
   const blocks = headerBlocks({
     ":method": "POST",
     ":scheme": "http",
@@ -30,48 +67,53 @@ export async function rpcGrpcWorkload(options: RpcCallOptions): Promise<Workload
     te: "trailers",
     "user-agent": "grpc-node-js/1.14.7",
     "grpc-accept-encoding": "identity,deflate,gzip",
-    ...options.headers,
+    ...headers,
   });
   const sockets = await Promise.all(Array.from({ length: connections }, () => RawHttp2.open(url)));
   const list: Caller[] = [];
   for (const [index, connection] of sockets.entries()) {
     const waiting = new Map<number, PromiseWithResolvers<number>>();
-    const withMessage = new Set<number>();
-    let good: Buffer | undefined;
+    const answers = new Map<number, Buffer>();
+    let trailers: Buffer | undefined;
     connection.onFrame = (type, flag, id, payload) => {
       if (type === frames.goaway || type === frames.reset) waiting.get(id)?.reject(new Error("reset"));
-      if (type === frames.data) withMessage.add(id);
+      if (type === frames.data) {
+        const before = answers.get(id);
+        answers.set(id, before ? Buffer.concat([before, payload]) : payload);
+      }
       if (!(flag & flags.endStream) || type > frames.headers) return;
       const call = waiting.get(id);
+      const answer = answers.get(id);
       waiting.delete(id);
-      good ??= Buffer.from(payload);
-      if (withMessage.delete(id) && good.equals(payload)) call?.resolve(1);
-      else call?.reject(new Error(`a call failed: ${payload.toString("latin1")}`));
-    };
-    let begun = false;
-    const later = Buffer.concat([
-      frame(frames.headers, flags.endHeaders, 0, blocks.later),
-      frame(frames.data, flags.endStream, 0, data),
-    ]);
-    const secondId = 9 + blocks.later.length + 5;
-    const call: Caller = () => {
-      const id = connection.nextId();
-      const answer = Promise.withResolvers<number>();
-      waiting.set(id, answer);
-      if (begun) {
-        const bytes = Buffer.from(later);
-        bytes.writeUInt32BE(id, 5);
-        bytes.writeUInt32BE(id, secondId);
-        connection.socket.write(bytes);
-      } else {
-        begun = true;
-        connection.socket.write(frame(frames.headers, flags.endHeaders, id, blocks.first));
-        connection.socket.write(frame(frames.data, flags.endStream, id, data));
+      answers.delete(id);
+      trailers ??= Buffer.from(payload);
+      try {
+        if (!answer || !trailers.equals(payload)) throw new Error(payload.toString("latin1"));
+        check(answer.subarray(envelopeBytes));
+        call?.resolve(1);
+      } catch (error) {
+        call?.reject(error);
       }
-      return answer.promise;
     };
-    for (let caller = index; caller < callers; caller += connections) list.push(call);
-    await call();
+    const later = frame(frames.headers, flags.endHeaders, 0, blocks.later);
+    // The first head fills the table that the later ones refer to.
+    let head = frame(frames.headers, flags.endHeaders, 0, blocks.first);
+    const callOf = (stencil: Stencil): Caller => {
+      const data = frame(frames.data, flags.endStream, 0, stencil.stamp());
+      return () => {
+        const id = connection.nextId();
+        const answer = Promise.withResolvers<number>();
+        waiting.set(id, answer);
+        const bytes = Buffer.concat([head, data]);
+        bytes.writeUInt32BE(id, 5);
+        bytes.writeUInt32BE(id, head.length + 5);
+        bytes.set(stencil.stamp(), head.length + frameHeadBytes);
+        connection.socket.write(bytes);
+        if (head !== later) head = later;
+        return answer.promise;
+      };
+    };
+    for (let caller = index; caller < callers; caller += connections) list.push(callOf(stencilOf(caller)));
   }
   return {
     callers: list,
