@@ -1,4 +1,4 @@
-/** All benches: node test/bench/run.ts [--json bench.json] [--seconds n] [--rounds n] [--without alerts,functions] */
+/** All benches: node test/bench/run.ts [--json bench.json] [--seconds n] [--rounds n] [--without alerts,functions] [--watchers 1000,5000] */
 import { existsSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { alertsBench } from "./alerts.ts";
@@ -23,6 +23,7 @@ const { values } = parseArgs({
     seconds: { type: "string", default: "5" },
     rounds: { type: "string", default: "5" },
     without: { type: "string", default: "" },
+    watchers: { type: "string", default: "1000,5000" },
   },
 });
 const results = [];
@@ -30,6 +31,8 @@ const results = [];
 const canRunDocker = existsSync("/usr/sbin/dockerd") && process.geteuid?.() === 0;
 const figures = async ({ rounds }: { rounds: number }) =>
   analyticsBench({ events: [100_000, 500_000], calls: 20 * rounds });
+const fanOut = async ({ seconds, rounds }: { seconds: number; rounds: number }) =>
+  fanOutBench({ seconds, rounds, watchers: values.watchers.split(",").map(Number) });
 const sustained = async ({ seconds }: { seconds: number }) => sustainedBench({ seconds: 4 * seconds });
 const alerts = async ({ seconds, rounds }: { seconds: number; rounds: number }) =>
   alertsBench({ seconds: Math.max(5, seconds), rounds: Math.min(3, rounds) });
@@ -38,7 +41,7 @@ const sdk = async ({ seconds, rounds }: { seconds: number; rounds: number }) =>
 const benches = {
   rpc: rpcBench,
   rest: restBench,
-  fanOut: fanOutBench,
+  fanOut,
   ingest: ingestBench,
   sustained,
   analytics: figures,
