@@ -198,8 +198,8 @@ if (import.meta.main) {
   const { values } = parseArgs({
     options: {
       json: { type: "string" },
-      seconds: { type: "string", default: "10" },
-      rounds: { type: "string", default: "6" },
+      seconds: { type: "string", default: "30" },
+      rounds: { type: "string", default: "3" },
       profile: { type: "boolean", default: false },
     },
   });
