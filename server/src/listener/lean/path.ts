@@ -148,12 +148,17 @@ export function createLeanPath(options: LeanPathOptions): LeanPath {
     };
   }
 
-  /** Heads of HTTP/2 come again as the same object; what is chosen depends on them alone. */
+  /** Heads that come again are the same object, on wires that are read here; what is chosen depends on them alone. */
   const choices = new WeakMap<IncomingHttpHeaders, CallRequest>();
-  function chosen(headers: IncomingHttpHeaders): CallRequest | undefined {
+  function chosen(
+    verb: string | undefined,
+    path: string | undefined,
+    headers: IncomingHttpHeaders,
+    isHttp2: boolean,
+  ): CallRequest | undefined {
     const known = choices.get(headers);
     if (known) return shutdownSignal.aborted ? undefined : known;
-    const request = choose(headers[":method"] as string, headers[":path"] as string, headers, true);
+    const request = choose(verb, path, headers, isHttp2);
     if (request) choices.set(headers, request);
     return request;
   }
@@ -177,7 +182,8 @@ export function createLeanPath(options: LeanPathOptions): LeanPath {
       return true;
     },
     takeHttp2(wire, headers, socket) {
-      const request = settings && chosen(headers);
+      const request =
+        settings && chosen(headers[":method"] as string, headers[":path"] as string, headers, true);
       if (!settings || !request) return false;
       const call = begin(wire, request, settings);
       prepare?.(call.contextValues, { headers, socket });
@@ -197,10 +203,9 @@ export function createLeanPath(options: LeanPathOptions): LeanPath {
       return true;
     },
     takeDirect(wire, head, socket) {
-      if (shutdownSignal.aborted) return undefined;
-      head.chosen ??= choose("POST", head.path, head.headers, false);
-      if (!settings || !head.chosen) return undefined;
-      const call = begin(wire, head.chosen, settings);
+      const request = settings && chosen("POST", head.path, head.headers, false);
+      if (!settings || !request) return undefined;
+      const call = begin(wire, request, settings);
       prepare?.(call.contextValues, { headers: head.headers, socket });
       counts.direct++;
       return call;

@@ -1,5 +1,4 @@
 import type { IncomingHttpHeaders } from "node:http";
-import type { CallRequest } from "./call.ts";
 
 /** The head of a request of HTTP/1.1 that has come in one piece with its body. */
 export interface RequestHead {
@@ -9,8 +8,6 @@ export interface RequestHead {
   readonly bodyStart: number;
   /** Whether the client wants the connection closed after the answer. */
   readonly closes: boolean;
-  /** What the lean path makes of it, once it has looked: the same whenever this head comes again. */
-  chosen?: CallRequest | undefined;
 }
 
 const lineEnd = "\r\n";
