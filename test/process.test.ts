@@ -4,7 +4,11 @@ import { createServer } from "node:net";
 import os from "node:os";
 import path from "node:path";
 import { after, before, describe, test } from "node:test";
-import { type ServerProcess, startServerProcess } from "./helpers/server-process.ts";
+import { Code, ConnectError, createClient } from "@connectrpc/connect";
+import { createGrpcTransport } from "@connectrpc/connect-node";
+import { IngestionService } from "../sdk/src/gen/pulsewire/ingestion/v1/ingestion_service_pb.js";
+import { crashPostgres, postmasterOf } from "./faults/processes.ts";
+import { readDemoKey, type ServerProcess, startServerProcess } from "./helpers/server-process.ts";
 
 /** What a program needs of `demo.json`. */
 interface Demo {
@@ -89,6 +93,47 @@ describe("the process, on the embedded default", () => {
     assert.match(second, /in use/);
     assert.ok(second.includes(String(first.pid)) && second.includes(first.url), second);
   });
+});
+
+test("a server that loses its database tells everybody to come back, and ends with what has happened", async () => {
+  const dataDir = await mkdtemp(path.join(os.tmpdir(), "pulsewire-process-"));
+  try {
+    await using server = await startServerProcess({ PULSEWIRE_DATA_DIR: dataDir });
+    const transport = createGrpcTransport({ baseUrl: server.url });
+    const ingestion = createClient(IngestionService, transport);
+    const headers = { "x-api-key": readDemoKey(dataDir) };
+    const endings: ConnectError[] = [];
+    const watch = async () => {
+      try {
+        for await (const _ of ingestion.watchEvents({}, { headers })) watching.resolve();
+      } catch (error) {
+        endings.push(ConnectError.from(error));
+      }
+    };
+    const send = async () => {
+      try {
+        for (let n = 0; ; n++) {
+          await ingestion.ingestEvent({ event: { eventId: `lost-${n}`, eventType: "a" } }, { headers });
+        }
+      } catch (error) {
+        endings.push(ConnectError.from(error));
+      }
+    };
+    const watching = Promise.withResolvers<void>();
+    const calls = [watch(), send(), send(), send()];
+    await watching.promise;
+    crashPostgres(postmasterOf(dataDir));
+    await Promise.all(calls);
+    assert.deepEqual(
+      endings.map(({ code }) => Code[code]),
+      endings.map(() => "Unavailable"),
+      endings.map(String).join("\n"),
+    );
+    assert.equal(await server.ended, 1);
+    assert.match(server.log(), /the embedded database has ended/);
+  } finally {
+    await rm(dataDir, { recursive: true, force: true });
+  }
 });
 
 test("settings that cannot be used are named, with what to set", async () => {

@@ -19,6 +19,8 @@ const startedAt = performance.now();
 const boundBuffersByHeap = "--external-memory-accounted-in-global-limit";
 /** Older ones do not know the flag and say so. */
 const firstV8WithFlag = 14;
+/** A server that cannot go on has this long to tell those who are connected. */
+const lastWordsMs = 2_000;
 
 async function main(): Promise<void> {
   if (Number.parseInt(process.versions.v8, 10) >= firstV8WithFlag) v8.setFlagsFromString(boundBuffersByHeap);
@@ -55,7 +57,10 @@ async function main(): Promise<void> {
   void running.failed.then((reason) => {
     if (draining) return;
     logger.fatal({ reason }, "stopping");
-    void running.destroy().finally(() => process.exit(1));
+    // Whoever is connected is told to come back, instead of a connection that ends without a word.
+    draining = true;
+    setTimeout(() => void running.destroy().finally(() => process.exit(1)), lastWordsMs);
+    void running.drain().finally(() => process.exit(1));
   });
   if (dataDir) writeServerFile(dataDir, { pid: process.pid, endpoint: url });
   logger.info({ url, startedInMs: Math.round(performance.now() - startedAt) }, "serving");

@@ -24,6 +24,8 @@ export interface ServerProcess extends AsyncDisposable {
   stdout(): string;
   /** The last lines of its log. */
   log(): string;
+  /** Settles with its exit code when it has ended; null where a signal ended it. */
+  readonly ended: Promise<number | null>;
   /** Kills it and waits for its end. */
   kill(): Promise<void>;
   /** Drains it as an operator does, and fails when that does not end well. */
@@ -85,6 +87,7 @@ export async function startServerProcess(
       notices,
       stdout: () => stdout,
       log: () => tail.join("\n"),
+      ended: exited.then(([code]) => code),
       kill,
       async stop() {
         child.kill("SIGTERM");
