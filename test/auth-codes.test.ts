@@ -3,7 +3,7 @@ import { after, before, describe, test } from "node:test";
 import { timestampMs } from "@bufbuild/protobuf/wkt";
 import { type Client, Code, ConnectError, createClient } from "@connectrpc/connect";
 import { pino } from "pino";
-import { envToConfig } from "../server/src/config.ts";
+import { envToConfig } from "../server/src/config/config.ts";
 import { createContext } from "../server/src/context.ts";
 import { RetryInfoSchema } from "../server/src/gen/google/rpc/error_details_pb.js";
 import { AuthService } from "../server/src/gen/pulsewire/auth/v1/auth_service_pb.js";

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { type Client, Code, createClient } from "@connectrpc/connect";
-import { envToConfig } from "../server/src/config.ts";
+import { envToConfig } from "../server/src/config/config.ts";
 import { AuthService } from "../server/src/gen/pulsewire/auth/v1/auth_service_pb.js";
 import { Role } from "../server/src/gen/pulsewire/auth/v1/user_pb.js";
 import { IngestionService } from "../server/src/gen/pulsewire/ingestion/v1/ingestion_service_pb.js";
@@ -106,7 +106,7 @@ test("elsewhere nobody gets one, and the error says why", async () => {
 });
 
 test("only the embedded default on loopback gives them without being asked to", () => {
-  const on = (settings: Parameters<typeof envToConfig>[0]) => envToConfig(settings).developmentTokens;
+  const on = (settings: Parameters<typeof envToConfig>[0]) => envToConfig(settings).auth.developmentTokens;
   assert.equal(on({}), true);
   assert.equal(on({ HOST: "127.0.0.2" }), true);
   assert.equal(on({ HOST: "::1" }), true);

@@ -447,7 +447,7 @@ describe("API keys", () => {
         },
       });
       const { config, bus } = server.context;
-      const known = createKnownKeys(bus, config.limits);
+      const known = createKnownKeys(bus, config.auth);
       const noted: string[] = [];
       const authenticate = createKeyAuthenticator({
         db,

@@ -2,14 +2,14 @@ import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { after, before, describe, test } from "node:test";
 import { type Client, Code, createClient } from "@connectrpc/connect";
-import { envToConfig } from "../server/src/config.ts";
+import { envToConfig } from "../server/src/config/config.ts";
+import { ConfigError } from "../server/src/config/values.ts";
 import { AuthService } from "../server/src/gen/pulsewire/auth/v1/auth_service_pb.js";
 import { TenantState } from "../server/src/gen/pulsewire/auth/v1/tenant_pb.js";
 import { Role, UserState } from "../server/src/gen/pulsewire/auth/v1/user_pb.js";
 import { IngestionService } from "../server/src/gen/pulsewire/ingestion/v1/ingestion_service_pb.js";
 import { MetricsService } from "../server/src/gen/pulsewire/metrics/v1/metrics_service_pb.js";
 import { Scope } from "../server/src/gen/pulsewire/options/v1/access_pb.js";
-import { ConfigError } from "../server/src/setting-values.ts";
 import { assertFails } from "./helpers/errors.ts";
 import {
   bearer,
@@ -425,11 +425,11 @@ describe("settings", () => {
     for (const text of ["users", "users=-1", "people=3", "users=1;stores=2", "users=1e3"]) {
       assert.throws(() => envToConfig({ PULSEWIRE_TENANT_LIMITS: text }), ConfigError, text);
     }
-    const { platformAdmins, tenantLimits } = envToConfig({
+    const { tenants } = envToConfig({
       PULSEWIRE_PLATFORM_ADMINS: " A@X.example/first , b@x.example/second ",
       PULSEWIRE_TENANT_LIMITS: "requests_per_minute=60",
     });
-    assert.deepEqual([...platformAdmins], ["a@x.example/first", "b@x.example/second"]);
-    assert.deepEqual([tenantLimits.requestsPerMinute, tenantLimits.users], [60n, 0n]);
+    assert.deepEqual([...tenants.platformAdmins], ["a@x.example/first", "b@x.example/second"]);
+    assert.deepEqual([tenants.limits.requestsPerMinute, tenants.limits.users], [60n, 0n]);
   });
 });

@@ -20,7 +20,7 @@ import {
   jwtVerify,
   SignJWT,
 } from "jose";
-import { envToConfig } from "../server/src/config.ts";
+import { envToConfig } from "../server/src/config/config.ts";
 import { AuthService } from "../server/src/gen/pulsewire/auth/v1/auth_service_pb.js";
 import { createKeyRing, openKeyRing } from "../server/src/keyring.ts";
 import { createTestDatabase, type TestDatabase } from "./helpers/database.ts";

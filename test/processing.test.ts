@@ -351,16 +351,16 @@ describe("processing without a worker of its own", () => {
       ).rows[0].n;
     const before = await partitions();
     await superuser.query("select ensure_partitions('events', current_date - 100, current_date - 92)");
-    await sweepEvents(db, config.processing, now);
+    await sweepEvents(db, config.ingestion, now);
     assert.deepEqual(await count(), { events: 1, rollups: 1, names: 2, batches: 1 });
     assert.equal(await partitions(), before, "partitions of 92 days ago and more are gone");
-    await sweepEvents(db, config.processing, now + 8 * day);
+    await sweepEvents(db, config.ingestion, now + 8 * day);
     assert.deepEqual(await count(), { events: 1, rollups: 1, names: 2, batches: 0 });
     assert.equal(
       (await ingestion.getEvent({ eventId: "r1" })).event?.processingStatus,
       ProcessingStatus.PROCESSED,
     );
-    await sweepEvents(db, { ...config.processing, eventRetentionDays: 0 }, now + 405 * day);
+    await sweepEvents(db, { ...config.ingestion, eventRetentionDays: 0 }, now + 405 * day);
     assert.deepEqual(await count(), { events: 1, rollups: 0, names: 0, batches: 0 });
   });
 
@@ -387,7 +387,7 @@ describe("processing without a worker of its own", () => {
     const untilMs = yesterday + 329 * minute;
     await sweepEvents(
       db,
-      { ...config.processing, eventRetentionDays: 0, rollupRetentionDays: 100 },
+      { ...config.ingestion, eventRetentionDays: 0, rollupRetentionDays: 100 },
       untilMs + 100 * day,
     );
     const { totalEvents } = await ingestion.getAnalytics({

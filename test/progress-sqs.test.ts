@@ -10,7 +10,7 @@ import {
 } from "@aws-sdk/client-sqs";
 import { type Client, createClient } from "@connectrpc/connect";
 import { type FauxqsServer, startFauxqs } from "fauxqs";
-import { envToConfig } from "../server/src/config.ts";
+import { envToConfig } from "../server/src/config/config.ts";
 import { ProgressService } from "../server/src/gen/pulsewire/progress/v1/progress_service_pb.js";
 import { withKey } from "./helpers/platform.ts";
 import { grpcSession, serve, settingsFor, startTestServer, type TestServer } from "./helpers/server.ts";

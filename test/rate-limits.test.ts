@@ -4,7 +4,7 @@ import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { durationMs } from "@bufbuild/protobuf/wkt";
 import { type Client, Code, ConnectError, createClient } from "@connectrpc/connect";
-import { envToConfig } from "../server/src/config.ts";
+import { envToConfig } from "../server/src/config/config.ts";
 import { RetryInfoSchema } from "../server/src/gen/google/rpc/error_details_pb.js";
 import { AuthService } from "../server/src/gen/pulsewire/auth/v1/auth_service_pb.js";
 import { IngestionService } from "../server/src/gen/pulsewire/ingestion/v1/ingestion_service_pb.js";
@@ -67,7 +67,7 @@ describe("the limit of open calls for an address", () => {
   after(() => database.drop());
 
   test("is 100 a minute by default", () => {
-    assert.equal(envToConfig({}).limits.authCallsPerMinute, 100);
+    assert.equal(envToConfig({}).auth.callsPerMinute, 100);
   });
 
   test("counts all of them together, says where one stands, and refuses the rest", async () => {

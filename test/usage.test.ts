@@ -3,7 +3,7 @@ import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { timestampMs } from "@bufbuild/protobuf/wkt";
 import { type Client, Code, createClient } from "@connectrpc/connect";
-import { envToConfig } from "../server/src/config.ts";
+import { envToConfig } from "../server/src/config/config.ts";
 import { withTenant } from "../server/src/db/tenant.ts";
 import { FunctionsService } from "../server/src/gen/pulsewire/functions/v1/functions_service_pb.js";
 import { IngestionService } from "../server/src/gen/pulsewire/ingestion/v1/ingestion_service_pb.js";
@@ -262,6 +262,6 @@ describe("the price list", () => {
     for (const text of ["events", "evnts=1", "events=-1", "events=1e3", "events=1,,samples=x"]) {
       assert.throws(() => envToConfig({ PULSEWIRE_PRICES: text }), /PULSEWIRE_PRICES has '.*active_stores/);
     }
-    assert.equal(envToConfig({ PULSEWIRE_PRICES: " events=0.25 , calls=3" }).usage.prices.calls, 3);
+    assert.equal(envToConfig({ PULSEWIRE_PRICES: " events=0.25 , calls=3" }).metrics.usage.prices.calls, 3);
   });
 });

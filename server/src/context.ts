@@ -22,7 +22,7 @@ import { createTokens, type Tokens } from "./auth/tokens.ts";
 import type { Bus } from "./bus/bus.ts";
 import { createPostgresBus } from "./bus/postgres.ts";
 import { createRedisBus } from "./bus/redis.ts";
-import type { Config } from "./config.ts";
+import type { Config } from "./config/config.ts";
 import type { EmbeddedDatabase } from "./db/embedded.ts";
 import { openDatabase } from "./db/open.ts";
 import { ensurePartitions } from "./db/partitions.ts";
@@ -146,13 +146,13 @@ export async function createContext(
     cert: await readFile(config.tls.certFile),
     key: await readFile(config.tls.keyFile),
   };
-  const { databaseUrl, migrationDatabaseUrl, dataDir, limits } = config;
+  const { databaseUrl, migrationDatabaseUrl, dataDir } = config;
   const { db, pool, connection, embedded, close } = await openDatabase({
     logger,
     databaseUrl: overrides.database?.app ?? databaseUrl,
     migrationDatabaseUrl: overrides.database?.owner ?? migrationDatabaseUrl,
     dataDir,
-    limits: { maxConnections: limits.databaseConnections },
+    limits: { maxConnections: config.databaseConnections },
   });
   built.defer(close);
   const bus = config.redisUrl
@@ -172,7 +172,7 @@ export async function createContext(
   built.defer(sweepExpired(db, config.idempotency.ttlMs, logger));
   const tokens = createTokens(signingKeys, config.auth);
   const standings = createStandings(db, bus, logger, {
-    size: limits.sessionCacheSize,
+    size: config.auth.sessionCacheSize,
     ttlMs: config.auth.apiKeyCacheTtlSeconds * 1_000,
   });
   built.defer(standings.close);
@@ -189,11 +189,11 @@ export async function createContext(
   built.defer(usage.close);
   const auditLog = createAuditLog(db, logger);
   built.defer(auditLog.close);
-  const knownKeys = createKnownKeys(bus, limits);
+  const knownKeys = createKnownKeys(bus, config.auth);
   built.defer(knownKeys.close);
   const lastUse = createLastUse(db, logger, config.auth.apiKeyUseIntervalMs);
   built.defer(lastUse.close);
-  const windows = { maxNames: limits.countedCallers };
+  const windows = { maxNames: config.countedCallers };
   const rateWindows = config.redisUrl
     ? await createRedisWindows(config.redisUrl, logger, windows)
     : (overrides.rateWindows ?? createLocalWindows(windows));
@@ -214,7 +214,7 @@ export async function createContext(
   built.defer(progressFeeds.close);
   const eventTails = createEventTails({ db, bus, logger }, shutdown.signal);
   built.defer(eventTails.close);
-  const { analyticsTtlMs, analyticsCacheBytes } = config.processing;
+  const { analyticsTtlMs, analyticsCacheBytes } = config.ingestion;
   const analyticsAnswers = config.redisUrl
     ? await createRedisAnswers(config.redisUrl, logger, analyticsTtlMs)
     : createLocalAnswers(analyticsTtlMs);
@@ -223,7 +223,7 @@ export async function createContext(
   registerFunctionMetrics(prometheus.registry, db);
   const deliveryAttempts = registerDeliveryMetrics(prometheus.registry, db);
   const processedEvents = registerProcessingMetrics(prometheus.registry, db);
-  const samples = createSampleWriter(db, pool, config.limits, activity, usage, tenantSettings);
+  const samples = createSampleWriter(db, pool, config.metrics, activity, usage, tenantSettings);
   let publicCaller: Caller | undefined;
   const context = {
     config,
@@ -234,8 +234,8 @@ export async function createContext(
     tls,
     tokens,
     standings,
-    lockout: createLockout(db, mac, limits),
-    codes: createEmailCodes(db, mac, limits),
+    lockout: createLockout(db, mac, config.auth),
+    codes: createEmailCodes(db, mac, config.auth),
     mailer,
     mailTransport,
     channels,
@@ -255,10 +255,10 @@ export async function createContext(
       ),
     },
     samples,
-    incoming: { samples, storeNames: createStoreNames(db, config, auditLog), limits: config.limits },
-    progressReports: createProgressReports(db, config, progressFeeds.tell),
+    incoming: { samples, storeNames: createStoreNames(db, config, auditLog), limits: config.metrics },
+    progressReports: createProgressReports(db, config.progress, progressFeeds.tell),
     progressFeeds,
-    events: createEventIngest(db, pool, config.limits, usage, createEventNews(bus, logger)),
+    events: createEventIngest(db, pool, config.ingestion, usage, createEventNews(bus, logger)),
     eventTails,
     analytics: new Analytics(db, analyticsCacheBytes),
     analyticsAnswers,
@@ -273,7 +273,7 @@ export async function createContext(
     ]),
     publicCaller: () => publicCaller,
     async findPublicTenant() {
-      const tenantSlug = config.publicTenant;
+      const tenantSlug = config.tenants.publicTenant;
       const tenant =
         tenantSlug && (await withLookup(db, { tenantSlug }, (trx) => findTenantBySlug(trx, tenantSlug)));
       if (tenant) publicCaller = anonymousIn(tenant.id);

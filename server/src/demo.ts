@@ -8,7 +8,7 @@ import { hashPassword, temporaryPassword } from "./auth/passwords.ts";
 import { scopesOfRole } from "./auth/roles.ts";
 import { findTenantBySlug, insertTenant } from "./auth/tenants/store.ts";
 import { insertUser } from "./auth/users/store.ts";
-import { demoTenantSlug } from "./config.ts";
+import { demoTenantSlug } from "./config/tenants.ts";
 import type { Context } from "./context.ts";
 import { withLookup, withTenant } from "./db/tenant.ts";
 import { Scope } from "./gen/pulsewire/options/v1/access_pb.js";

@@ -3,8 +3,9 @@ import { hash, hkdfSync, randomBytes } from "node:crypto";
 import { readFileSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { CompactEncrypt, compactDecrypt, decodeProtectedHeader } from "jose";
-import type { Config } from "./config.ts";
-import { ConfigError, encryptionKeys } from "./setting-values.ts";
+import type { Config } from "./config/config.ts";
+import { encryptionKeys } from "./config/database.ts";
+import { ConfigError } from "./config/values.ts";
 
 /** What was sealed, in clear. */
 export interface Opened {

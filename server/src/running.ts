@@ -1,5 +1,5 @@
 import type { Logger } from "pino";
-import type { Config } from "./config.ts";
+import type { Config } from "./config/config.ts";
 import { createContext } from "./context.ts";
 import { type DemoCredentials, prepareDemo } from "./demo.ts";
 import { createServer } from "./server.ts";

@@ -63,12 +63,12 @@ export function interceptorsOf(context: Context): Interceptor[] {
     limitAddressInterceptor(
       rateWindows,
       methodsLimitedByAddress(rules),
-      config.limits.authCallsPerMinute,
-      config.limits.countedCallers,
+      config.auth.callsPerMinute,
+      config.countedCallers,
     ),
     auditRefusals(auditLog, audited),
     authenticateInterceptor(credentials),
-    limitCallerInterceptor(rateWindows, tenantSettings, config.limits.countedCallers),
+    limitCallerInterceptor(rateWindows, tenantSettings, config.countedCallers),
     authorizeInterceptor(rules, publicCaller),
     suspensionInterceptor(tenantSettings),
     countCallsInterceptor(usage),
@@ -80,7 +80,7 @@ export function interceptorsOf(context: Context): Interceptor[] {
 /** Puts the listener on top of a context, which it closes in the end. */
 export function createServer(context: Context): Server {
   const { config, logger, health, shutdown, prometheus, callMetrics } = context;
-  const limits = { readMaxBytes: config.limits.maxMessageBytes };
+  const limits = { readMaxBytes: config.maxMessageBytes };
   const clientAddress = createClientAddress(config);
   const answerJwks = jwksHandler(context.signingKeys, config.auth.signingKeyLeadMs);
   const interceptors = interceptorsOf(context);
@@ -158,7 +158,7 @@ export function createServer(context: Context): Server {
     async drain() {
       health.shutdown();
       shutdown.abort(drainingError());
-      await listener.drain(config.limits.drainTimeoutMs);
+      await listener.drain(config.drainTimeoutMs);
       await workers?.close();
       await context.close();
     },

@@ -8,7 +8,7 @@ import { newResourceId } from "../../server/src/auth/ids.ts";
 import { apiKeyPrefix, hashApiKey, newApiKey } from "../../server/src/auth/keys/secret.ts";
 import { openSigningKeys } from "../../server/src/auth/signing-keys/keys.ts";
 import { createTokens } from "../../server/src/auth/tokens.ts";
-import { envToConfig } from "../../server/src/config.ts";
+import { envToConfig } from "../../server/src/config/config.ts";
 import { startEmbedded } from "../../server/src/db/embedded.ts";
 import { migrate } from "../../server/src/db/migrate.ts";
 import { createOwnerPool } from "../../server/src/db/pool.ts";

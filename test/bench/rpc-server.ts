@@ -16,7 +16,7 @@ import { connectNodeAdapter } from "@connectrpc/connect-node";
 import * as grpc from "@grpc/grpc-js";
 import Fastify from "fastify";
 import { pino } from "pino";
-import { envToConfig } from "../../server/src/config.ts";
+import { envToConfig } from "../../server/src/config/config.ts";
 import { createContext } from "../../server/src/context.ts";
 import { prepareDemo } from "../../server/src/demo.ts";
 import { ProcessingStatus } from "../../server/src/gen/pulsewire/ingestion/v1/event_pb.js";
@@ -106,7 +106,7 @@ async function ours(): Promise<RpcServerReady> {
   const logger = pino({ level: config.logLevel, base: null }, pino.destination({ dest: 2, sync: false }));
   const context = await createContext(config, logger);
   const clientAddress = createClientAddress(config);
-  const limits = { readMaxBytes: config.limits.maxMessageBytes };
+  const limits = { readMaxBytes: config.maxMessageBytes };
   const interceptors = interceptorsOf(context);
   const prepare = (values: ContextValues, peer: Peer) =>
     void values.set(clientAddressKey, clientAddress(peer));

@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
 import path from "node:path";
-import type { Settings } from "../../server/src/config.ts";
+import type { Settings } from "../../server/src/config/setting-names.ts";
 import { type EmbeddedDatabase, startEmbedded } from "../../server/src/db/embedded.ts";
 import { ownerRole } from "../../server/src/db/roles.ts";
 import { testLogger } from "../helpers/cluster.ts";

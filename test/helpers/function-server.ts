@@ -2,7 +2,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { createClient } from "@connectrpc/connect";
-import type { Settings } from "../../server/src/config.ts";
+import type { Settings } from "../../server/src/config/setting-names.ts";
 import { FunctionsService } from "../../server/src/gen/pulsewire/functions/v1/functions_service_pb.js";
 import { grpcSession, startTestServer, type TestServer } from "./server.ts";
 

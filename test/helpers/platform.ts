@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { type Client, ConnectError, createClient } from "@connectrpc/connect";
-import type { Settings } from "../../server/src/config.ts";
+import type { Settings } from "../../server/src/config/setting-names.ts";
 import type { Role, UserState } from "../../server/src/db/schema/auth.ts";
 import { ErrorInfoSchema } from "../../server/src/gen/google/rpc/error_details_pb.js";
 import { AuthService } from "../../server/src/gen/pulsewire/auth/v1/auth_service_pb.js";

@@ -5,7 +5,7 @@ import path from "node:path";
 import { createInterface } from "node:readline";
 import type { Readable } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
-import type { Settings } from "../../server/src/config.ts";
+import type { Settings } from "../../server/src/config/setting-names.ts";
 
 const main = path.resolve(import.meta.dirname, "../../server/src/main.ts");
 const startTimeoutMs = 90_000;

@@ -1,7 +1,8 @@
 import { createClient } from "@connectrpc/connect";
 import { createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-node";
 import type { ClientConfig } from "pg";
-import { envToConfig, type Settings } from "../../server/src/config.ts";
+import { envToConfig } from "../../server/src/config/config.ts";
+import type { Settings } from "../../server/src/config/setting-names.ts";
 import { type Context, createContext } from "../../server/src/context.ts";
 import { AuthService } from "../../server/src/gen/pulsewire/auth/v1/auth_service_pb.js";
 import { Scope } from "../../server/src/gen/pulsewire/options/v1/access_pb.js";

@@ -1,11 +1,11 @@
-import type { Config } from "../config.ts";
+import type { Config } from "../config/config.ts";
 import { Scope } from "../gen/pulsewire/options/v1/access_pb.js";
 import type { Caller } from "../rpc/caller.ts";
 import { notFound } from "../rpc/errors.ts";
 
 /** Whether the operator has named this user of this tenant in PULSEWIRE_PLATFORM_ADMINS. */
 export function isPlatformAdmin(config: Config, email: string, tenantSlug: string): boolean {
-  return config.platformAdmins.has(`${email.toLowerCase()}/${tenantSlug}`);
+  return config.tenants.platformAdmins.has(`${email.toLowerCase()}/${tenantSlug}`);
 }
 
 /**
@@ -42,5 +42,5 @@ export function reachedTenant(caller: Caller, given: string): string {
  * tenant: its first owner would be the platform admin.
  */
 export function isReservedSlug(config: Config, slug: string): boolean {
-  return [...config.platformAdmins].some((entry) => entry.endsWith(`/${slug}`));
+  return [...config.tenants.platformAdmins].some((entry) => entry.endsWith(`/${slug}`));
 }

@@ -2,7 +2,7 @@
 
 import { randomUUID } from "node:crypto";
 import { type JWTPayload, jwtVerify, SignJWT } from "jose";
-import type { Config } from "../config.ts";
+import type { AuthConfig } from "../config/auth.ts";
 import { uuidForm } from "../db/uuid.ts";
 import type { SigningKeys } from "./signing-keys/keys.ts";
 
@@ -33,7 +33,7 @@ const audience = "pulsewire";
 const clockToleranceSeconds = 5;
 
 /** Issues and checks tokens with these keys. */
-export function createTokens(keys: SigningKeys, settings: Config["auth"]): Tokens {
+export function createTokens(keys: SigningKeys, settings: AuthConfig): Tokens {
   const { issuer, accessTokenTtlSeconds } = settings;
   return {
     ttlSeconds: accessTokenTtlSeconds,

@@ -1,4 +1,4 @@
-import type { FunctionsConfig } from "../config.ts";
+import type { FunctionsConfig } from "../config/functions.ts";
 import type { TenantTransaction } from "../db/tenant.ts";
 import { ErrorReason } from "../gen/pulsewire/common/v1/error_reason_pb.js";
 import { failure } from "../rpc/errors.ts";

@@ -58,7 +58,7 @@ export function functionHandlers(context: Context): Partial<ServiceImpl<typeof F
       const spec = specOf(request);
       const template = await templateColumns(tenantId, id, 1, spec.template);
       const made = await withTenant(db, tenantId, async (trx) => {
-        const tenant = await requireRoom(trx, tenantId, "functions", config.tenantLimits);
+        const tenant = await requireRoom(trx, tenantId, "functions", config.tenants.limits);
         const namespace = namespaceOf(tenant);
         if (await store.findFunction(trx, tenantId, request.name)) throw nameTaken(request.name, namespace);
         await requireCapacity(trx, tenantId, id, spec, config.functions);

@@ -1,5 +1,5 @@
 /** Sentences about functions for people: what is wrong or waited for, and what would help. */
-import type { FunctionsConfig } from "../config.ts";
+import type { FunctionsConfig } from "../config/functions.ts";
 
 export const noRuntimeReason =
   "no runtime is configured, so nothing can run yet: the operator sets PULSEWIRE_FUNCTIONS_RUNTIME to 'docker' (with " +

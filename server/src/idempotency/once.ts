@@ -3,7 +3,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { Code, ConnectError } from "@connectrpc/connect";
 import type { Kysely } from "kysely";
 import type { Logger } from "pino";
-import type { Config } from "../config.ts";
+import type { IdempotencyConfig } from "../config/idempotency.ts";
 import { withCommitGuard } from "../db/commit-guard.ts";
 import type { Database } from "../db/schema.ts";
 import { ErrorReason } from "../gen/pulsewire/common/v1/error_reason_pb.js";
@@ -18,7 +18,7 @@ const retryAfterMs = 1_000;
 
 export interface Once {
   readonly db: Kysely<Database>;
-  readonly settings: Config["idempotency"];
+  readonly settings: IdempotencyConfig;
   readonly logger: Logger;
 }
 

@@ -24,7 +24,7 @@ export const startForgettingKeys: StartWorker = ({ db, config, logger }) => {
   return startLoop({
     name: leaseName,
     async step(signal) {
-      const before = new Date(Date.now() - config.limits.dedupeDays * dayMs);
+      const before = new Date(Date.now() - config.ingestion.dedupeDays * dayMs);
       await forgetKeys(db, before, async () => {
         return !signal.aborted && (await takeLease(db, leaseName, holder, leaseMs)) !== undefined;
       });

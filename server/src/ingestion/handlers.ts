@@ -26,7 +26,7 @@ const defaultPageSize = 100;
 export function ingestionHandlers(context: Context): Partial<ServiceImpl<typeof IngestionService>> {
   const { config, db, events } = context;
   const { reader, ingest } = events;
-  const { maxBatchEvents } = config.limits;
+  const { maxBatchEvents } = config.ingestion;
   const requireBatchSize = (size: number) => {
     if (size <= maxBatchEvents) return;
     throw invalidField(
@@ -75,7 +75,7 @@ export function ingestionHandlers(context: Context): Partial<ServiceImpl<typeof 
         tenantId: callerOf(context).tenantId,
         requestId: context.values.get(requestIdKey),
         maxBatchEvents,
-        window: config.limits.streamWindow,
+        window: config.ingestion.streamWindow,
         signal: context.signal,
       });
     },

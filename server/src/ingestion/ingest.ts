@@ -2,7 +2,7 @@ import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import type { ConnectError } from "@connectrpc/connect";
 import type { Kysely } from "kysely";
 import type { Pool } from "pg";
-import type { Config } from "../config.ts";
+import type { IngestionConfig } from "../config/ingestion.ts";
 import { GroupCommit } from "../db/group-commit.ts";
 import type { Database } from "../db/schema.ts";
 import type { Usage } from "../metrics/usage/usage.ts";
@@ -56,7 +56,7 @@ export interface EventIngest {
 export function createEventIngest(
   db: Kysely<Database>,
   pool: Pool,
-  limits: Config["limits"],
+  limits: IngestionConfig,
   usage: Usage,
   news: EventNews,
 ): EventIngest {

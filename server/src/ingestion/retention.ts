@@ -1,7 +1,7 @@
 /** What grows old: events by dropping partitions, rollups, the log of batches, names that nothing refers to any more. */
 import { randomUUID } from "node:crypto";
 import { type Kysely, sql } from "kysely";
-import type { Config } from "../config.ts";
+import type { IngestionConfig } from "../config/ingestion.ts";
 import type { Database } from "../db/schema.ts";
 import { type TenantTransaction, withPlatform, withTenant, withWorker } from "../db/tenant.ts";
 import { takeLease } from "../jobs/lease.ts";
@@ -23,7 +23,7 @@ export const startEventRetention: StartWorker = ({ db, config, logger }) => {
     logger,
     async step() {
       if (await takeLease(db, "event-retention", holder, leaseMs))
-        await sweepEvents(db, config.processing, Date.now());
+        await sweepEvents(db, config.ingestion, Date.now());
       return "idle";
     },
   });
@@ -33,7 +33,7 @@ export const startEventRetention: StartWorker = ({ db, config, logger }) => {
 /** Deletes what is older than it may be. May run in several processes, and break off anywhere. */
 export async function sweepEvents(
   db: Kysely<Database>,
-  times: Config["processing"],
+  times: IngestionConfig,
   nowMs: number,
 ): Promise<void> {
   const tenants = await withPlatform(db, (trx) => trx.selectFrom("tenants").select("id").execute());

@@ -1,5 +1,5 @@
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
-import type { Config } from "../config.ts";
+import type { MetricsConfig } from "../config/metrics.ts";
 import { ErrorReason } from "../gen/pulsewire/common/v1/error_reason_pb.js";
 import { OutcomeStatus } from "../gen/pulsewire/common/v1/outcome_pb.js";
 import {
@@ -22,7 +22,7 @@ import type { SampleWriter } from "./write.ts";
 /** Checks and commits the samples of a call. */
 export async function answerWrite(
   writer: SampleWriter,
-  limits: Config["limits"],
+  limits: MetricsConfig,
   caller: Caller,
   request: WriteSamplesRequest,
 ): Promise<MessageInitShape<typeof WriteSamplesResponseSchema>> {

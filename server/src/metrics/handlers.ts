@@ -24,7 +24,7 @@ export function metricsHandlers(context: Context): Partial<ServiceImpl<typeof Me
     ...alertingHandlers(context),
     ...statusHandlers(context),
 
-    writeSamples: (request, call) => answerWrite(samples, config.limits, callerOf(call), request),
+    writeSamples: (request, call) => answerWrite(samples, config.metrics, callerOf(call), request),
 
     async querySamples(request, call) {
       const caller = callerOf(call);

@@ -34,7 +34,7 @@ export function storeHandlers({ config, db }: Context): Pick<ServiceImpl<typeof 
       const tenantId = reachedTenant(callerOf(call), given);
       try {
         const row = await withTenant(db, tenantId, async (trx) => {
-          await requireRoom(trx, tenantId, "stores", config.tenantLimits);
+          await requireRoom(trx, tenantId, "stores", config.tenants.limits);
           const made = await store.insertStore(trx, {
             tenant_id: tenantId,
             id: newResourceId(),

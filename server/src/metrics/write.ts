@@ -1,7 +1,7 @@
 import type { Kysely } from "kysely";
 import type { Pool } from "pg";
 import type { TenantSettingsCache } from "../auth/tenants/settings.ts";
-import type { Config } from "../config.ts";
+import type { MetricsConfig } from "../config/metrics.ts";
 import { GroupCommit, type Submission } from "../db/group-commit.ts";
 import type { Database } from "../db/schema.ts";
 import type { Activity } from "./activity.ts";
@@ -26,7 +26,7 @@ export interface SampleWriter {
 export function createSampleWriter(
   db: Kysely<Database>,
   pool: Pool,
-  limits: Config["limits"],
+  limits: MetricsConfig,
   activity: Activity,
   usage: Usage,
   tenants: TenantSettingsCache,

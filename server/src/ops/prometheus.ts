@@ -8,7 +8,7 @@ import { hash, timingSafeEqual } from "node:crypto";
 import { isIP } from "node:net";
 import type { Logger } from "pino";
 import { Registry } from "prom-client";
-import type { Config } from "../config.ts";
+import type { Config } from "../config/config.ts";
 import type { HttpRequest, HttpResponse } from "../listener/http.ts";
 
 export interface Prometheus {

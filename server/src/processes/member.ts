@@ -1,7 +1,7 @@
 /** One of several processes: a whole server that is led by the primary. */
 import cluster, { type Worker } from "node:cluster";
 import type { Logger } from "pino";
-import type { Config } from "../config.ts";
+import type { Config } from "../config/config.ts";
 import { createContext } from "../context.ts";
 import { createServer, type Server } from "../server.ts";
 import type { FromMember, ToMember } from "./messages.ts";
@@ -17,7 +17,7 @@ export async function runMember(
   const self = cluster.worker as Worker;
   const say = (message: FromMember) => void self.send(message);
   const windows = createSharedWindows((id, name) => say({ kind: "count", id, name }), {
-    maxNames: config.limits.countedCallers,
+    maxNames: config.countedCallers,
   });
   const begin = Promise.withResolvers<ToMember & { kind: "start" }>();
   const serve = Promise.withResolvers<void>();
@@ -43,8 +43,8 @@ export async function runMember(
 
   const run = async (): Promise<void> => {
     const start = await begin.promise;
-    const limits = { ...config.limits, databaseConnections: start.databaseConnections };
-    const context = await createContext({ ...config, limits }, logger, {
+    const { databaseConnections } = start;
+    const context = await createContext({ ...config, databaseConnections }, logger, {
       database: start.database,
       rateWindows: windows,
     });

@@ -6,7 +6,7 @@
 import cluster, { type Worker } from "node:cluster";
 import type { ClientConfig } from "pg";
 import type { Logger } from "pino";
-import type { Config } from "../config.ts";
+import type { Config } from "../config/config.ts";
 import { type OpenDatabase, openDatabase } from "../db/open.ts";
 import { prepareDemo } from "../demo.ts";
 import { openKeyRing } from "../keyring.ts";
@@ -26,7 +26,7 @@ function tell(member: Worker, message: ToMember): void {
 
 export async function startPrimary(config: Config, logger: Logger): Promise<Running> {
   await using built = new AsyncDisposableStack();
-  const windows = createLocalWindows({ maxNames: config.limits.countedCallers });
+  const windows = createLocalWindows({ maxNames: config.countedCallers });
   const database = config.databaseUrl === undefined ? await openShared(config, logger) : undefined;
   if (database) {
     built.defer(database.close);
@@ -44,11 +44,8 @@ export async function startPrimary(config: Config, logger: Logger): Promise<Runn
     kind: "start",
     ...(database && { database: urlsOf(database) }),
     databaseConnections: database
-      ? Math.max(
-          4,
-          Math.min(config.limits.databaseConnections, Math.floor(sharedConnections / config.processes)),
-        )
-      : config.limits.databaseConnections,
+      ? Math.max(4, Math.min(config.databaseConnections, Math.floor(sharedConnections / config.processes)))
+      : config.databaseConnections,
   };
   const obey = async (member: Worker, message: FromMember): Promise<void> => {
     switch (message.kind) {

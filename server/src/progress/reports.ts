@@ -1,5 +1,5 @@
 import type { Kysely } from "kysely";
-import type { Config } from "../config.ts";
+import type { ProgressConfig } from "../config/progress.ts";
 import { isGuarded } from "../db/commit-guard.ts";
 import { GroupCommit, type Submission } from "../db/group-commit.ts";
 import type { Database } from "../db/schema.ts";
@@ -25,24 +25,23 @@ export interface ProgressReports {
 /** `onChange` is told, after the commit, what has changed in which tenant. */
 export function createProgressReports(
   db: Kysely<Database>,
-  { progress, limits }: Pick<Config, "progress" | "limits">,
+  { graceMs, maxQueuedRows }: Pick<ProgressConfig, "graceMs" | "maxQueuedRows">,
   onChange: (tenantId: string, deltas: readonly DeltaRow[]) => void,
 ): ProgressReports {
   const tell = (changed: ReadonlyMap<string, readonly DeltaRow[]>) => {
     for (const [tenantId, deltas] of changed) onChange(tenantId, deltas);
   };
-  const { maxQueuedRows } = limits;
   const commits = new GroupCommit<Report, Outcome>({
     maxRowsPerFlush,
     maxFlushes,
     maxQueuedRows,
-    flush: async (submissions) => tell(await flushReports(db, submissions, progress.graceMs)),
+    flush: async (submissions) => tell(await flushReports(db, submissions, graceMs)),
     weigh: ({ request }) => 1 + request.errors.length + request.warnings.length,
   });
   /** In a transaction of its own, for a call whose effect is marked in it. */
   const commitAlone = async (tenantId: string, report: Report): Promise<Outcome> => {
     const submission: Submission<Report, Outcome> = { tenantId, rows: [report], results: [] };
-    tell(await flushReports(db, [submission], progress.graceMs));
+    tell(await flushReports(db, [submission], graceMs));
     return submission.results[0] as Outcome;
   };
   const commit = (tenantId: string, report: Report): Promise<Outcome> =>

@@ -4,7 +4,7 @@
  */
 import { type Kysely, type Selectable, sql } from "kysely";
 import { newResourceId } from "../auth/ids.ts";
-import type { WebhookSettings } from "../config.ts";
+import type { WebhooksConfig } from "../config/webhooks.ts";
 import type { DeliveryTarget, WebhooksTable } from "../db/schema/webhooks.ts";
 import type { Database } from "../db/schema.ts";
 import { type TenantTransaction, withWorker } from "../db/tenant.ts";
@@ -19,7 +19,7 @@ const gulpOfTenant = 250;
 /** Subjects of one delivery, as the contract has it. */
 const maxSubjects = 1_000;
 
-export type ExpandRules = Pick<WebhookSettings, "groupWaitMs" | "maxGathered">;
+export type ExpandRules = Pick<WebhooksConfig, "groupWaitMs" | "maxGathered">;
 
 /** Takes events out of the outbox, the oldest first, and makes their deliveries. Returns how many were taken. */
 export function expandOutbox(db: Kysely<Database>, rules: ExpandRules, now: () => number): Promise<number> {

@@ -1,6 +1,6 @@
 /** Writes what came of attempts: many in one transaction, each once, whoever else has claimed meanwhile. */
 import { type Kysely, sql } from "kysely";
-import type { WebhookSettings } from "../config.ts";
+import type { WebhooksConfig } from "../config/webhooks.ts";
 import type { StoredAttempt, StoredDeliveryStatus } from "../db/schema/webhooks.ts";
 import type { Database } from "../db/schema.ts";
 import { type WorkerTransaction, withWorker } from "../db/tenant.ts";
@@ -33,7 +33,7 @@ export interface DisabledWebhook {
 export function recordResults(
   db: Kysely<Database>,
   results: readonly Result[],
-  { failingMs }: Pick<WebhookSettings, "failingMs">,
+  { failingMs }: Pick<WebhooksConfig, "failingMs">,
 ): Promise<DisabledWebhook[]> {
   return withWorker(db, async (trx) => {
     // Webhooks first, as callers who change one do it.

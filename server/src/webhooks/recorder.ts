@@ -2,7 +2,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Kysely } from "kysely";
 import type { Logger } from "pino";
-import type { WebhookSettings } from "../config.ts";
+import type { WebhooksConfig } from "../config/webhooks.ts";
 import type { Database } from "../db/schema.ts";
 import { type Result, recordResults } from "./record.ts";
 
@@ -14,7 +14,7 @@ export interface Recorder {
 export interface RecorderOptions {
   readonly db: Kysely<Database>;
   readonly logger: Logger;
-  readonly settings: WebhookSettings;
+  readonly settings: WebhooksConfig;
   /** After so long a claim has lapsed, and its delivery is tried again. */
   readonly leaseMs: number;
   /** Aborted: what cannot be recorded at once is given up. */

@@ -1,5 +1,5 @@
 import { newResourceId } from "../auth/ids.ts";
-import type { Config } from "../config.ts";
+import type { Config } from "../config/config.ts";
 import type { TenantTransaction } from "../db/tenant.ts";
 import { ErrorReason } from "../gen/pulsewire/common/v1/error_reason_pb.js";
 import { getRule, specOf } from "../metrics/alerts/rule-store.ts";
@@ -12,7 +12,7 @@ import { getWebhook } from "./store.ts";
 export async function replayOf(
   trx: TenantTransaction,
   original: DeliveryRow,
-  config: Pick<Config, "mail" | "whatsapp">,
+  config: Pick<Config, "mail" | "webhooks">,
 ): Promise<NewDelivery> {
   const now = new Date();
   const destination = await destinationOf(trx, original, config);
@@ -57,7 +57,7 @@ async function requireTarget(
 async function destinationOf(
   trx: TenantTransaction,
   { tenant_id, channel, webhook_id, destination }: DeliveryRow,
-  { mail, whatsapp }: Pick<Config, "mail" | "whatsapp">,
+  { mail, webhooks }: Pick<Config, "mail" | "webhooks">,
 ): Promise<string> {
   switch (channel) {
     case "HTTP": {
@@ -73,7 +73,7 @@ async function destinationOf(
       if (mail) return destination;
       throw notConfigured("PULSEWIRE_SMTP_URL");
     case "WHATSAPP":
-      if (whatsapp) return destination;
+      if (webhooks.whatsapp) return destination;
       throw notConfigured("WHATSAPP_API_TOKEN");
   }
 }

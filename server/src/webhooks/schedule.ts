@@ -1,7 +1,7 @@
 /** When a delivery that was not accepted is tried again. */
-import type { WebhookSettings } from "../config.ts";
+import type { WebhooksConfig } from "../config/webhooks.ts";
 
-export type RetryRules = Pick<WebhookSettings, "retryForMs" | "retryMinMs" | "retryMaxMs">;
+export type RetryRules = Pick<WebhooksConfig, "retryForMs" | "retryMinMs" | "retryMaxMs">;
 
 /** The longest that a receiver may ask us to wait. */
 const retryAfterMaxMs = 86_400_000;

@@ -10,7 +10,7 @@ import { randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Kysely } from "kysely";
 import type { Logger } from "pino";
-import type { WebhookSettings } from "../config.ts";
+import type { WebhooksConfig } from "../config/webhooks.ts";
 import type { DeliveryChannel } from "../db/schema/webhooks.ts";
 import type { Database } from "../db/schema.ts";
 import { type Loop, startLoop } from "../jobs/loop.ts";
@@ -24,7 +24,7 @@ import { createRecorder } from "./recorder.ts";
 export interface SenderOptions {
   readonly db: Kysely<Database>;
   readonly logger: Logger;
-  readonly settings: WebhookSettings;
+  readonly settings: WebhooksConfig;
   readonly deliver: Readonly<Record<DeliveryChannel, Deliver>>;
   /** The clock that decides what is due. */
   readonly now: () => number;

@@ -1,6 +1,6 @@
 import { randomBytes, randomInt, timingSafeEqual } from "node:crypto";
 import type { Kysely } from "kysely";
-import type { Limits } from "../../config.ts";
+import type { AuthConfig } from "../../config/auth.ts";
 import type { CodePurpose } from "../../db/schema/auth.ts";
 import type { Database } from "../../db/schema.ts";
 import { ErrorReason } from "../../gen/pulsewire/common/v1/error_reason_pb.js";
@@ -22,7 +22,7 @@ export interface EmailCodes {
   check(email: string, purpose: CodePurpose, code: string): Promise<StoredCode>;
 }
 
-export type CodeLimits = Pick<Limits, "codeTtlMs" | "codeResendMs" | "codesPerHour" | "codeAttempts">;
+export type CodeLimits = Pick<AuthConfig, "codeTtlMs" | "codeResendMs" | "codesPerHour" | "codeAttempts">;
 
 /** Addresses are given in lower case. */
 export function createEmailCodes(db: Kysely<Database>, mac: Mac, limits: CodeLimits): EmailCodes {

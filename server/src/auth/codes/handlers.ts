@@ -24,13 +24,13 @@ const purposeOf: Record<Purpose, CodePurpose> = {
 /** Sends codes by e-mail and signs in with them. */
 export function codeHandlers(context: Context): Partial<ServiceImpl<typeof AuthService>> {
   const { db, config, tokens, codes, mailer, logger } = context;
-  const { codeTtlMs, codeResendMs } = config.limits;
+  const { codeTtlMs, codeResendMs } = config.auth;
 
   /** Whether a code would be good for anything: an address that it is not gets none. */
   const isWelcome = async (email: string, purpose: CodePurpose) => {
     const memberships = await membershipsOf(db, email);
     if (purpose === "PASSWORD_RECOVERY") return memberships.length > 0;
-    return chooseMembership(memberships, config.registrationOpen) !== undefined;
+    return chooseMembership(memberships, config.tenants.registrationOpen) !== undefined;
   };
 
   const deliver = (email: string, purpose: CodePurpose, code: string) => {
@@ -60,7 +60,7 @@ export function codeHandlers(context: Context): Partial<ServiceImpl<typeof AuthS
       const code = await codes.check(email, "LOGIN", request.code);
       const choice = request.tenantSlug
         ? await memberOf(db, request.tenantSlug, email)
-        : chooseMembership(await membershipsOf(db, email), config.registrationOpen);
+        : chooseMembership(await membershipsOf(db, email), config.tenants.registrationOpen);
       if (!choice) throw invalidCode();
       const enter: SignInEntry = (trx, opened) =>
         enterAudit(trx, opened.session.tenant_id, call, signInFacts(opened));

@@ -14,7 +14,7 @@ export function developmentHandlers(context: Context): Partial<ServiceImpl<typeo
   const ttlSeconds = config.auth.developmentTokenTtlSeconds;
   return {
     async issueDevelopmentToken({ userId, username, email }, call) {
-      if (!config.developmentTokens) throw noDevelopmentTokens();
+      if (!config.auth.developmentTokens) throw noDevelopmentTokens();
       // Other tenants' namespaces are `tenant-` and a UUID.
       if (uuidForm.test(userId)) throw invalidField("user_id", "must not be a UUID", "user_id.uuid");
       const asked = { userId, username, email: email.toLowerCase() };

@@ -44,13 +44,13 @@ export function createExternalAuthenticator({
 }: Pick<Context, "db" | "bus" | "config" | "logger" | "standings">): ExternalAuthenticator {
   const providers = createKnownProviders(db, bus);
   const notes = new Set<Promise<void>>();
-  const keys = createProviderKeys(config.identity, ({ tenant_id, id }, error) => {
+  const keys = createProviderKeys(config.auth.identityProviders, ({ tenant_id, id }, error) => {
     const note = withTenant(db, tenant_id, (trx) => noteKeysFetched(trx, tenant_id, id, error))
       .catch((err: unknown) => logger.warn({ err, id }, "it could not be noted how fetching keys has ended"))
       .finally(() => notes.delete(note));
     notes.add(note);
   });
-  const known = new LRUCache<string, KnownCaller>({ max: config.limits.sessionCacheSize });
+  const known = new LRUCache<string, KnownCaller>({ max: config.auth.sessionCacheSize });
   const pending = new Map<string, Promise<Caller>>();
   const ttlMs = config.auth.apiKeyCacheTtlSeconds * 1_000;
   /** Counts what was forgotten: what was found before is not remembered. */

@@ -1,4 +1,4 @@
-import type { Config } from "../../config.ts";
+import type { IdentityProvidersConfig } from "../../config/auth.ts";
 import { ErrorReason } from "../../gen/pulsewire/common/v1/error_reason_pb.js";
 import { OutboundForbidden } from "../../net/allowed.ts";
 import { fetchDocument, OutboundFailed } from "../../net/outbound.ts";
@@ -19,7 +19,7 @@ export type FoundKeys = { readonly jwksUri: string } | { readonly jwksJson: stri
  * fetched, DISABLED for http and private addresses where the operator does not allow them.
  */
 export async function findKeys(
-  settings: Config["identity"],
+  settings: IdentityProvidersConfig,
   issuer: string,
   given: GivenKeys,
   algorithms: readonly string[],
@@ -35,7 +35,7 @@ export async function findKeys(
 }
 
 /** Refuses an issuer that could be no issuer here, whether or not it is asked for anything. */
-export function requireIssuer(settings: Config["identity"], ownIssuer: string, issuer: string): void {
+export function requireIssuer(settings: IdentityProvidersConfig, ownIssuer: string, issuer: string): void {
   const { protocol, username, password, search, hash } = new URL(issuer);
   if (issuer === ownIssuer) throw invalidField("issuer", "is this server's own; its tokens need no provider");
   if (username || password || search || hash) {
@@ -49,7 +49,7 @@ export function requireIssuer(settings: Config["identity"], ownIssuer: string, i
 }
 
 /** OpenID Connect Discovery 1.0, section 4. */
-async function discover(settings: Config["identity"], issuer: string): Promise<string> {
+async function discover(settings: IdentityProvidersConfig, issuer: string): Promise<string> {
   const address = `${issuer.replace(/\/$/, "")}/.well-known/openid-configuration`;
   const text = await fetchFor(settings, "issuer", address);
   let document: { issuer?: unknown; jwks_uri?: unknown } | null;
@@ -71,7 +71,7 @@ async function discover(settings: Config["identity"], issuer: string): Promise<s
   return uri;
 }
 
-async function fetchFor(settings: Config["identity"], field: string, address: string): Promise<string> {
+async function fetchFor(settings: IdentityProvidersConfig, field: string, address: string): Promise<string> {
   try {
     return await fetchDocument(address, {
       allowPrivate: settings.allowPrivateIssuers,

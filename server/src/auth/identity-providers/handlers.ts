@@ -63,9 +63,9 @@ export function identityProviderHandlers({
       const caller = callerOf(context);
       const { tenantId } = caller;
       const algorithms = request.algorithms.length > 0 ? request.algorithms : defaultAlgorithms;
-      requireIssuer(config.identity, config.auth.issuer, request.issuer);
+      requireIssuer(config.auth.identityProviders, config.auth.issuer, request.issuer);
       const roles = await withTenant(db, tenantId, (trx) => reachOf(trx, caller, request));
-      const keys = await findKeys(config.identity, request.issuer, request.keys, algorithms);
+      const keys = await findKeys(config.auth.identityProviders, request.issuer, request.keys, algorithms);
       const row = await withTenant(db, tenantId, async (trx) => {
         const tenant = await lockTenant(trx, tenantId);
         await requireNew(trx, tenant, request);

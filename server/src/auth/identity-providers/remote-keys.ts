@@ -6,7 +6,7 @@ import {
   type JWTVerifyGetKey,
 } from "jose";
 import { LRUCache } from "lru-cache";
-import type { Config } from "../../config.ts";
+import type { IdentityProvidersConfig } from "../../config/auth.ts";
 import { fetchDocument } from "../../net/outbound.ts";
 import { maxDocumentBytes } from "./jwks.ts";
 import type { IdentityProviderRow } from "./store.ts";
@@ -30,7 +30,7 @@ export interface ProviderKeys {
  * every call when none are. `onFetched` hears how each attempt ended.
  */
 export function createProviderKeys(
-  settings: Config["identity"],
+  settings: IdentityProvidersConfig,
   onFetched: (provider: IdentityProviderRow, error: string) => void,
 ): ProviderKeys {
   const known = new LRUCache<string, { tenantId: string; resolve: JWTVerifyGetKey }>({ max: maxProviders });

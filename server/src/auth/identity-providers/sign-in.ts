@@ -1,4 +1,4 @@
-import type { Config } from "../../config.ts";
+import type { Config } from "../../config/config.ts";
 import type { Role } from "../../db/schema/auth.ts";
 import type { TenantTransaction } from "../../db/tenant.ts";
 import { newResourceId } from "../ids.ts";
@@ -98,7 +98,7 @@ async function makeUser(
   if (!provider.create_users || identity.email === undefined) {
     throw invalidToken("its e-mail address belongs to no user of the tenant; ask an admin for an invitation");
   }
-  const tenant = await requireRoom(trx, tenantId, "users", config.tenantLimits);
+  const tenant = await requireRoom(trx, tenantId, "users", config.tenants.limits);
   if (isPlatformAdmin(config, identity.email, tenant.slug)) {
     throw invalidToken("its provider may not vouch for this user; sign in with AuthService.Login");
   }

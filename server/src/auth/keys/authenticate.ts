@@ -1,5 +1,5 @@
 import type { Kysely } from "kysely";
-import type { Config } from "../../config.ts";
+import type { Config } from "../../config/config.ts";
 import type { Database } from "../../db/schema.ts";
 import { withLookup } from "../../db/tenant.ts";
 import { ErrorReason } from "../../gen/pulsewire/common/v1/error_reason_pb.js";

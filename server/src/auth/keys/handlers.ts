@@ -56,7 +56,7 @@ export function apiKeyHandlers({
       };
       const secret = newApiKey();
       const key = await withTenant(db, tenantId, async (trx) => {
-        await requireRoom(trx, tenantId, "apiKeys", config.tenantLimits);
+        await requireRoom(trx, tenantId, "apiKeys", config.tenants.limits);
         await requireBoundLikeCaller(trx, caller, "CreateApiKey", bounds);
         await requireStores(trx, tenantId, bounds.store_ids);
         const row = { ...newRow(caller, tenantId, secret), ...bounds, name: request.name, scopes };

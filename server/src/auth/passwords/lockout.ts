@@ -1,5 +1,5 @@
 import { type Kysely, sql } from "kysely";
-import type { Config } from "../../config.ts";
+import type { AuthConfig } from "../../config/auth.ts";
 import type { Database } from "../../db/schema.ts";
 import { ErrorReason } from "../../gen/pulsewire/common/v1/error_reason_pb.js";
 import { failure } from "../../rpc/errors.ts";
@@ -26,7 +26,7 @@ export interface Lockout {
 }
 
 export type LockoutLimits = Pick<
-  Config["limits"],
+  AuthConfig,
   "loginFreeFailures" | "loginLockMs" | "loginLockMaxMs" | "loginFailureMemoryMs" | "loginQueue"
 >;
 

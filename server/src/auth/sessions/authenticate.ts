@@ -1,6 +1,6 @@
 import { hash } from "node:crypto";
 import { LRUCache } from "lru-cache";
-import type { Config } from "../../config.ts";
+import type { Config } from "../../config/config.ts";
 import { classifyDatabaseError } from "../../db/sqlstate.ts";
 import { ErrorReason } from "../../gen/pulsewire/common/v1/error_reason_pb.js";
 import type { Caller } from "../../rpc/caller.ts";
@@ -33,7 +33,7 @@ export function createTokenAuthenticator(
   standings: Standings,
   config: Config,
 ): TokenAuthenticator {
-  const known = new LRUCache<string, KnownToken>({ max: config.limits.apiKeyCacheSize });
+  const known = new LRUCache<string, KnownToken>({ max: config.auth.apiKeyCacheSize });
   const isAlive = ({ claims }: KnownToken) => claims.expiresAtMs > Date.now();
   return {
     recall(token) {

@@ -1,4 +1,4 @@
-import type { Config } from "../../config.ts";
+import type { AuthConfig } from "../../config/auth.ts";
 import type { TenantTransaction } from "../../db/tenant.ts";
 import type { AuditFacts } from "../audit/log.ts";
 import { newResourceId } from "../ids.ts";
@@ -68,7 +68,7 @@ export async function continueSession(
 /** Signs the access token and writes both as the contract hands them out. */
 export async function tokenPair(
   tokens: Tokens,
-  { refreshTokenTtlSeconds }: Config["auth"],
+  { refreshTokenTtlSeconds }: AuthConfig,
   { session, refreshToken }: OpenedSession,
 ): Promise<TokenPair> {
   return {

@@ -1,7 +1,7 @@
 import { type CryptoKey, importJWK, type JWK } from "jose";
 import type { Kysely } from "kysely";
 import type { Logger } from "pino";
-import type { Config } from "../../config.ts";
+import type { AuthConfig } from "../../config/auth.ts";
 import type { Database } from "../../db/schema.ts";
 import type { KeyRing } from "../../keyring.ts";
 import {
@@ -32,7 +32,7 @@ export interface SigningKeys {
 export async function openSigningKeys(
   db: Kysely<Database>,
   ring: KeyRing,
-  settings: Config["auth"],
+  settings: AuthConfig,
   logger: Logger,
 ): Promise<SigningKeys> {
   if (settings.jwtSecret) return sharedSecret(settings.jwtSecret);

@@ -35,7 +35,7 @@ export function tenantHandlers(context: Context): Partial<ServiceImpl<typeof Aut
 
   return {
     async registerTenant({ name, slug, contactEmail }, call) {
-      if (!config.registrationOpen) {
+      if (!config.tenants.registrationOpen) {
         throw failure(
           ErrorReason.DISABLED,
           "registration is closed on this server; ask its operator for a tenant",
@@ -116,7 +116,7 @@ export function tenantHandlers(context: Context): Partial<ServiceImpl<typeof Aut
           tenantId,
           ...counts,
           countedAt: timestampFromDate(countedAt),
-          limits: limitsMessage(limitsInForce(row, config.tenantLimits)),
+          limits: limitsMessage(limitsInForce(row, config.tenants.limits)),
           ...(lastReceivedAt && { lastReceivedAt: timestampFromDate(lastReceivedAt) }),
         },
       };

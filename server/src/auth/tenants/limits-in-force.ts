@@ -1,5 +1,5 @@
 import { create, fromJson, type JsonObject, toJson } from "@bufbuild/protobuf";
-import { type TenantLimitDefaults, type TenantLimitName, tenantLimitNames } from "../../config.ts";
+import { type TenantLimitDefaults, type TenantLimitName, tenantLimitNames } from "../../config/tenants.ts";
 import { type TenantLimits, TenantLimitsSchema } from "../../gen/pulsewire/auth/v1/tenant_pb.js";
 import type { TenantRow } from "./store.ts";
 

@@ -1,5 +1,5 @@
 import { sql } from "kysely";
-import { snakeCase, type TenantLimitDefaults } from "../../config.ts";
+import { snakeCase, type TenantLimitDefaults } from "../../config/tenants.ts";
 import type { TenantTransaction } from "../../db/tenant.ts";
 import { ErrorReason } from "../../gen/pulsewire/common/v1/error_reason_pb.js";
 import { failure, notFound } from "../../rpc/errors.ts";

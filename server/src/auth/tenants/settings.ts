@@ -1,7 +1,8 @@
 import type { Kysely } from "kysely";
 import { LRUCache } from "lru-cache";
 import type { Bus } from "../../bus/bus.ts";
-import type { Config, TenantLimitDefaults } from "../../config.ts";
+import type { Config } from "../../config/config.ts";
+import type { TenantLimitDefaults } from "../../config/tenants.ts";
 import type { Database } from "../../db/schema.ts";
 import { withTenant } from "../../db/tenant.ts";
 import { limitsInForce } from "./limits-in-force.ts";
@@ -63,7 +64,7 @@ export function createTenantSettings(db: Kysely<Database>, bus: Bus, config: Con
     return {
       slug: row.slug,
       suspended: row.state === "SUSPENDED",
-      limits: limitsInForce(row, config.tenantLimits),
+      limits: limitsInForce(row, config.tenants.limits),
     };
   };
 

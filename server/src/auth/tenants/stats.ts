@@ -1,6 +1,6 @@
 import { sql } from "kysely";
 import { LRUCache } from "lru-cache";
-import type { Config } from "../../config.ts";
+import type { Config } from "../../config/config.ts";
 import type { Context } from "../../context.ts";
 import { type TenantTransaction, withTenant } from "../../db/tenant.ts";
 import { storeStatuses } from "../../metrics/status/states.ts";
@@ -56,14 +56,14 @@ export function createTenantCounter({
 async function count(trx: TenantTransaction, tenantId: string, config: Config): Promise<TenantCounts> {
   const now = new Date();
   const nowMs = now.getTime();
-  const kept = config.processing.eventRetentionDays;
+  const kept = config.ingestion.eventRetentionDays;
   const month = isoDay(monthStartMs(nowMs));
   // Events in retention are those that were accepted since: what was deleted of them is not taken off.
   const days = await readUsage(
     trx,
     tenantId,
     daysBefore(nowMs, kept > 0 ? Math.max(kept, 31) : 36_500),
-    config.usage.prices,
+    config.metrics.usage.prices,
   );
   const today = days.find(({ day }) => day === isoDay(nowMs));
   const oldest = kept > 0 ? daysBefore(nowMs, kept) : "";

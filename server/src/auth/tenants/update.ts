@@ -1,6 +1,6 @@
 import { create, type JsonObject } from "@bufbuild/protobuf";
 import type { Updateable } from "kysely";
-import { snakeCase, type TenantLimitName, tenantLimitNames } from "../../config.ts";
+import { snakeCase, type TenantLimitName, tenantLimitNames } from "../../config/tenants.ts";
 import type { TenantsTable } from "../../db/schema/auth.ts";
 import {
   type TenantLimits,

@@ -55,7 +55,7 @@ export function userHandlers(context: Context): Partial<ServiceImpl<typeof AuthS
       const role = roleWord[wanted as keyof typeof roleWord];
       const temporary = sendEmail ? undefined : await makeTemporaryPassword();
       const { tenant, user } = await withTenant(db, tenantId, async (trx) => {
-        const tenant = await requireRoom(trx, tenantId, "users", config.tenantLimits);
+        const tenant = await requireRoom(trx, tenantId, "users", config.tenants.limits);
         await requireAuthority(trx, config, caller, tenant, { email, role });
         if (await store.findUserByEmail(trx, tenantId, email)) throw addressTaken(email);
         const user = await store.insertUser(trx, {

@@ -1,6 +1,6 @@
 import { create } from "@bufbuild/protobuf";
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
-import type { Config } from "../../config.ts";
+import type { Config } from "../../config/config.ts";
 import { type User, UserSchema, UserState } from "../../gen/pulsewire/auth/v1/user_pb.js";
 import { etagOf } from "../ids.ts";
 import { isPlatformAdmin } from "../platform.ts";

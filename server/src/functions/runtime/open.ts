@@ -1,4 +1,4 @@
-import type { FunctionsConfig } from "../../config.ts";
+import type { FunctionsConfig } from "../../config/functions.ts";
 import { createDockerEngine } from "./docker/engine.ts";
 import { createKubernetesRuntime } from "./kubernetes/runtime.ts";
 import { createNoRuntime } from "./none.ts";

@@ -19,7 +19,7 @@ export const startEventWorker: StartWorker = ({ db, bus, config, logger, process
     db,
     worker: `${hostname()} ${randomUUID()}`,
     names: new NameNumbers(),
-    maxAttempts: config.processing.maxAttempts,
+    maxAttempts: config.ingestion.maxAttempts,
   };
   let tenant = noTenant;
   const batches = startLoop({

@@ -12,7 +12,7 @@ const maxAlerts = 1_000;
 
 /** Removes alerts that were resolved too long ago. */
 export function startAlertRetention({ db, config, logger }: Context): Worker {
-  const days = config.limits.alertRetentionDays;
+  const days = config.metrics.alerts.retentionDays;
   return startLoop({
     name: "alert retention",
     idleMs: everyMs,

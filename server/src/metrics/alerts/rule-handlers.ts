@@ -38,7 +38,7 @@ export function alertRuleHandlers({ bus, config, db }: Context): Partial<Service
       checkRule(spec);
       const row = await withTenant(db, tenantId, async (trx) => {
         await lockEvaluation(trx, tenantId);
-        await requireRoomFor(trx, tenantId, "alert_rules", config.limits.maxAlertRules);
+        await requireRoomFor(trx, tenantId, "alert_rules", config.metrics.alerts.maxRules);
         await requireNamed(trx, tenantId, spec);
         const made = await insertRule(trx, tenantId, newResourceId(), spec);
         await noteRevision(trx, tenantId);
@@ -122,7 +122,7 @@ export function alertRuleHandlers({ bus, config, db }: Context): Partial<Service
       const spec = request.spec as AlertRuleSpec;
       requireStoreAccess(caller, spec.storeId);
       checkRule(spec);
-      return await backtest(db, caller.tenantId, spec, request, config.limits, context.signal);
+      return await backtest(db, caller.tenantId, spec, request, config.metrics.alerts, context.signal);
     },
   };
 }

@@ -36,7 +36,7 @@ export function silenceHandlers({ bus, config, db }: Context): Partial<ServiceIm
       const { startsAt, endsAt } = readTimes(times, new Date());
       const row = await withTenant(db, tenantId, async (trx) => {
         await lockEvaluation(trx, tenantId);
-        await requireRoomFor(trx, tenantId, "silences", config.limits.maxSilences);
+        await requireRoomFor(trx, tenantId, "silences", config.metrics.alerts.maxSilences);
         if (storeId && !(await existingStores(trx, tenantId, [storeId])).has(storeId.toLowerCase()))
           throw notFound("store", storeId);
         if (ruleId && !(await getRule(trx, tenantId, ruleId))) throw notFound("alert rule", ruleId);

@@ -36,7 +36,7 @@ export function createStandards(
   calls: CallRegistry,
 ): (req: HttpRequest, res: HttpResponse) => boolean {
   const { logger, shutdown, callMetrics } = context;
-  const { maxMessageBytes } = context.config.limits;
+  const { maxMessageBytes } = context.config;
   const standards = [
     remoteWrite(context, calls),
     otlpPath("/v1/metrics", MetricsService.method.export, calls, maxMessageBytes),

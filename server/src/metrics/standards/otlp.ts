@@ -25,7 +25,7 @@ export function otlpMetricsHandlers({ incoming }: Context): ServiceImpl<typeof M
 }
 
 export function otlpLogsHandlers({ config, events }: Context): ServiceImpl<typeof LogsService> {
-  const { maxBatchEvents } = config.limits;
+  const { maxBatchEvents } = config.ingestion;
   return {
     async export(request, call) {
       const { tenantId } = callerOf(call);

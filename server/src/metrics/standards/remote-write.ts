@@ -34,7 +34,7 @@ const formats: Readonly<Record<string, (bytes: Uint8Array) => Incoming>> = {
 
 /** `POST /api/v1/write`. What can be written is written; where anything is refused, the answer is 400 and says what. */
 export function remoteWrite(context: Context, calls: CallRegistry): StandardPath {
-  const { maxMessageBytes } = context.config.limits;
+  const { maxMessageBytes } = context.config;
   return {
     path: "/api/v1/write",
     begin: calls.answeredBy(MetricsService.method.writeSamples, async (_, call) => {

@@ -6,7 +6,7 @@ import { LRUCache } from "lru-cache";
 import type { AuditLog } from "../../auth/audit/log.ts";
 import { newResourceId } from "../../auth/ids.ts";
 import { requireRoom } from "../../auth/tenants/room.ts";
-import type { Config } from "../../config.ts";
+import type { Config } from "../../config/config.ts";
 import type { Database } from "../../db/schema.ts";
 import { classifyDatabaseError } from "../../db/sqlstate.ts";
 import { withTenant } from "../../db/tenant.ts";
@@ -54,7 +54,7 @@ export function createStoreNames(db: Kysely<Database>, config: Config, auditLog:
     const { name } = request;
     try {
       const made = await withTenant(db, tenantId, async (trx) => {
-        await requireRoom(trx, tenantId, "stores", config.tenantLimits);
+        await requireRoom(trx, tenantId, "stores", config.tenants.limits);
         const made = await insertStore(trx, {
           tenant_id: tenantId,
           id: newResourceId(),

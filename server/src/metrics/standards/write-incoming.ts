@@ -2,7 +2,7 @@
 import { create } from "@bufbuild/protobuf";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { Code, ConnectError, type HandlerContext } from "@connectrpc/connect";
-import type { Config } from "../../config.ts";
+import type { MetricsConfig } from "../../config/metrics.ts";
 import {
   MetricKind,
   type SeriesSamples,
@@ -21,7 +21,7 @@ const maxSeriesPerWrite = 10_000;
 export interface IncomingParts {
   readonly samples: SampleWriter;
   readonly storeNames: StoreNames;
-  readonly limits: Config["limits"];
+  readonly limits: MetricsConfig;
 }
 
 /** What became of a request. */
@@ -116,7 +116,7 @@ function refusal(error: unknown): string[] {
 }
 
 /** The packed form, without what cannot be written. */
-function packed(series: IncomingSeries, limits: Config["limits"], refused: Refused[]): Item[] {
+function packed(series: IncomingSeries, limits: MetricsConfig, refused: Refused[]): Item[] {
   const { name, labels, kind, unit, store } = series;
   const nowMs = Date.now();
   const oldest = nowMs - limits.maxSampleAgeMs;

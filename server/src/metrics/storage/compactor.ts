@@ -29,9 +29,9 @@ export function startCompactor({ db, config, logger }: Context): Worker {
     async step() {
       if (Date.now() - housekeptAtMs > housekeepingMs) {
         housekeptAtMs = Date.now();
-        await keepHouse(db, config.limits.sampleRetentionDays);
+        await keepHouse(db, config.metrics.sampleRetentionDays);
       }
-      return (await compactDue(db, config.limits.sampleCompactionAgeMs)) ? "more" : "idle";
+      return (await compactDue(db, config.metrics.sampleCompactionAgeMs)) ? "more" : "idle";
     },
   });
 }

@@ -18,7 +18,7 @@ const forgetIntervalMs = 3_600_000;
 /** Folds what was counted into days, and tells all processes the totals of tenants that have limits. */
 export function startUsageFolding({ db, bus, config, logger, tenantSettings }: Context): Worker {
   const holder = randomUUID();
-  const { prices } = config.usage;
+  const { prices } = config.metrics.usage;
   let forgottenAtMs = 0;
 
   const foldTenant = async (tenantId: string) => {

@@ -4,7 +4,7 @@ import type { ServiceImpl } from "@connectrpc/connect";
 import { reachedTenant } from "../../auth/platform.ts";
 import { limitsInForce } from "../../auth/tenants/limits-in-force.ts";
 import { getTenant } from "../../auth/tenants/store.ts";
-import { snakeCase, type TenantLimitName } from "../../config.ts";
+import { snakeCase, type TenantLimitName } from "../../config/tenants.ts";
 import type { Context } from "../../context.ts";
 import { withTenant } from "../../db/tenant.ts";
 import type { MetricsService } from "../../gen/pulsewire/metrics/v1/metrics_service_pb.js";
@@ -29,7 +29,7 @@ export function usageHandlers({ config, db }: Context): Partial<ServiceImpl<type
       const [earlier = since] = [since, month].sort();
       const { tenant, used, counts } = await withTenant(db, tenantId, async (trx) => ({
         tenant: await getTenant(trx, tenantId),
-        used: await readUsage(trx, tenantId, earlier, config.usage.prices),
+        used: await readUsage(trx, tenantId, earlier, config.metrics.usage.prices),
         counts: await countLimited(trx, tenantId),
       }));
       if (!tenant) throw notFound("tenant", given);
@@ -42,7 +42,7 @@ export function usageHandlers({ config, db }: Context): Partial<ServiceImpl<type
           resetsAtMs: nextMonthMs(nowMs),
         },
       };
-      const limits = Object.entries(limitsInForce(tenant, config.tenantLimits)) as [
+      const limits = Object.entries(limitsInForce(tenant, config.tenants.limits)) as [
         TenantLimitName,
         bigint,
       ][];

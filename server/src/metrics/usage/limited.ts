@@ -1,5 +1,5 @@
 import { sql } from "kysely";
-import type { TenantLimitName } from "../../config.ts";
+import type { TenantLimitName } from "../../config/tenants.ts";
 import type { TenantTransaction } from "../../db/tenant.ts";
 
 /** What a tenant has of that whose number is limited. */

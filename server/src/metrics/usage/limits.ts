@@ -8,7 +8,7 @@ import type { Kysely } from "kysely";
 import { LRUCache } from "lru-cache";
 import type { TenantSettingsCache } from "../../auth/tenants/settings.ts";
 import type { Bus } from "../../bus/bus.ts";
-import type { Config } from "../../config.ts";
+import type { UsageConfig } from "../../config/metrics.ts";
 import type { Database } from "../../db/schema.ts";
 import { withTenant } from "../../db/tenant.ts";
 import { ErrorReason } from "../../gen/pulsewire/common/v1/error_reason_pb.js";
@@ -64,7 +64,7 @@ export function createUsageLimits(
   db: Kysely<Database>,
   bus: Bus,
   tenants: TenantSettingsCache,
-  { checkIntervalMs, prices }: Config["usage"],
+  { checkIntervalMs, prices }: UsageConfig,
 ): UsageLimits {
   const counters = new LRUCache<string, Counter>({ max: maxTenants });
   const loading = new Map<string, Promise<Counter>>();

@@ -1,4 +1,4 @@
-import { ConfigError } from "../../setting-values.ts";
+import { ConfigError } from "../../config/values.ts";
 import { type UsageName, usageNames } from "./count.ts";
 
 /** What one of each costs, in micro-units of the operator's currency. */

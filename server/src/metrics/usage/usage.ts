@@ -2,7 +2,7 @@ import type { Kysely } from "kysely";
 import type { Logger } from "pino";
 import type { TenantSettingsCache } from "../../auth/tenants/settings.ts";
 import type { Bus } from "../../bus/bus.ts";
-import type { Config } from "../../config.ts";
+import type { Config } from "../../config/config.ts";
 import type { Database } from "../../db/schema.ts";
 import { callerKey } from "../../rpc/caller.ts";
 import type { Interceptor } from "../../rpc/interceptor.ts";
@@ -19,8 +19,8 @@ export function createUsage(
   config: Config,
   logger: Logger,
 ): Usage {
-  const limits = createUsageLimits(db, bus, tenants, config.usage);
-  const notes = createUsageNotes(db, config.usage.noteIntervalMs, logger);
+  const limits = createUsageLimits(db, bus, tenants, config.metrics.usage);
+  const notes = createUsageNotes(db, config.metrics.usage.noteIntervalMs, logger);
   return {
     ...notes,
     spend: limits.spend,

@@ -1,6 +1,6 @@
 /** Settings of the connectors that take reports from Kafka and SQS. */
-import type { Settings } from "../../config.ts";
-import { ConfigError, integer, oneOf } from "../../setting-values.ts";
+import type { Settings } from "../../config/setting-names.ts";
+import { ConfigError, integer, oneOf } from "../../config/values.ts";
 
 /** Where reports come from besides the API. */
 export interface IntakeSettings {

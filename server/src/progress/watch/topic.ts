@@ -1,6 +1,6 @@
 import { create } from "@bufbuild/protobuf";
 import type { Kysely } from "kysely";
-import type { Config } from "../../config.ts";
+import type { ProgressConfig } from "../../config/progress.ts";
 import { encodeCursor } from "../../db/cursor.ts";
 import type { Database } from "../../db/schema.ts";
 import { withTenant } from "../../db/tenant.ts";
@@ -27,7 +27,7 @@ const checkMs = 1_000;
 
 export interface TopicParts {
   readonly db: Kysely<Database>;
-  readonly times: Config["progress"];
+  readonly times: ProgressConfig;
 }
 
 /** All who watch the same in this process: they are given the same message objects. */

@@ -1,5 +1,5 @@
 /** The ways by which messages go, as the operator has set them up. */
-import type { Config } from "../../config.ts";
+import type { Config } from "../../config/config.ts";
 import type { DeliveryChannel } from "../../db/schema/webhooks.ts";
 import type { KeyRing } from "../../keyring.ts";
 import type { MailTransport } from "../../mail/mailer.ts";
@@ -17,7 +17,7 @@ export interface Channels {
 }
 
 export interface ChannelOptions {
-  readonly config: Pick<Config, "webhooks" | "whatsapp">;
+  readonly config: Pick<Config, "webhooks">;
   readonly keyring: KeyRing;
   readonly mailTransport: MailTransport | undefined;
   /** How names of receivers are resolved. */
@@ -40,7 +40,7 @@ export function createChannels({
     deliver: {
       HTTP: createHttpChannel({ poster: receivers, secrets: createSecretReader(keyring), timeoutMs, now }),
       EMAIL: createEmailChannel(mailTransport),
-      WHATSAPP: createWhatsAppChannel({ settings: config.whatsapp, poster: api, timeoutMs, now }),
+      WHATSAPP: createWhatsAppChannel({ settings: config.webhooks.whatsapp, poster: api, timeoutMs, now }),
     },
     close() {
       receivers.close();

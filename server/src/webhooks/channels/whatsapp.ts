@@ -1,12 +1,12 @@
 /** A WhatsApp message by Meta's Cloud API: POST <url>/<phone number id>/messages. */
-import type { WhatsAppSettings } from "../../config.ts";
+import type { WhatsAppConfig } from "../../config/webhooks.ts";
 import type { Answer, Poster } from "../../net/post.ts";
 import { readRetryAfter } from "../schedule.ts";
 import { type Deliver, excerpt, type Outcome } from "./outcome.ts";
 import { type Words, wordsOf } from "./text.ts";
 
 export interface WhatsAppOptions {
-  readonly settings: WhatsAppSettings | undefined;
+  readonly settings: WhatsAppConfig | undefined;
   /** May reach private addresses: the operator has named this one. */
   readonly poster: Poster;
   readonly timeoutMs: number;
@@ -43,7 +43,7 @@ export function createWhatsAppChannel({ settings, poster, timeoutMs, now }: What
   };
 }
 
-function content({ template }: WhatsAppSettings, { subject, text }: Words): object {
+function content({ template }: WhatsAppConfig, { subject, text }: Words): object {
   if (!template) return { type: "text", text: { preview_url: false, body: text.slice(0, maxText) } };
   // A parameter may hold no line breaks and no runs of spaces.
   const words = `${subject} — ${text}`.replace(/\s+/g, " ").trim().slice(0, maxParameter);

@@ -2,7 +2,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { JsonValue } from "@bufbuild/protobuf";
 import Dockerode from "dockerode";
-import type { FunctionsConfig } from "../../../config.ts";
+import type { FunctionsConfig } from "../../../config/functions.ts";
 import {
   CannotStart,
   type ContainerSpec,

@@ -9,7 +9,7 @@ import type {
   V1ResourceQuota,
   V1Secret,
 } from "@kubernetes/client-node";
-import type { FunctionsConfig } from "../../../config.ts";
+import type { FunctionsConfig } from "../../../config/functions.ts";
 import {
   type ContainerSpec,
   runCommand,

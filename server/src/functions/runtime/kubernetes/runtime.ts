@@ -13,7 +13,7 @@ import {
   type V1Job,
   type V1Pod,
 } from "@kubernetes/client-node";
-import type { FunctionsConfig } from "../../../config.ts";
+import type { FunctionsConfig } from "../../../config/functions.ts";
 import {
   CannotStart,
   type Found,
