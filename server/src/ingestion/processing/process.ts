@@ -21,11 +21,6 @@ export interface Processing {
   readonly maxAttempts: number;
 }
 
-/**
- * How long a worker may keep the tenant's rollups locked without a word. One that dies lets go at once; this is for those that
- * stand still, or whose machine is gone. Between two statements a gulp is added up, which takes a fraction of it.
- */
-const maxSilenceMs = 10_000;
 const backOffMinMs = 1_000;
 const backOffMaxMs = 60_000;
 
@@ -65,7 +60,7 @@ async function processWhole(
 ): Promise<number> {
   if (batches.length === 0) return 0;
   const { events, committed } = await withTenant(db, tenantId, async (trx) => {
-    const state = await lockToProcess(trx, tenantId);
+    const state = await lockRollups(trx, tenantId);
     const ours = await stillOurs(trx, tenantId, worker, batches);
     const folded = await fold(trx, tenantId, state, names, ours, rowsOf(ours));
     await finish(trx, tenantId, state, ours);
@@ -79,7 +74,7 @@ async function processWhole(
 async function processApart(processing: Processing, tenantId: string, batch: ClaimedBatch): Promise<number> {
   const { db, worker, names } = processing;
   return await withTenant(db, tenantId, async (trx) => {
-    const state = await lockToProcess(trx, tenantId);
+    const state = await lockRollups(trx, tenantId);
     const ours = await stillOurs(trx, tenantId, worker, [batch]);
     if (ours.length === 0) return 0;
     const halve = async (ids: readonly string[]): Promise<void> => {
@@ -129,13 +124,6 @@ async function fold(
   const replayed = ids ?? batches.flatMap(({ eventIds }) => eventIds ?? []);
   if (replayed.length > 0) await forgetDeadLetters(trx, tenantId, replayed);
   return resolved;
-}
-
-async function lockToProcess(trx: TenantTransaction, tenantId: string): Promise<RollupState> {
-  await sql`select set_config('idle_in_transaction_session_timeout', ${String(maxSilenceMs)}, true)`.execute(
-    trx,
-  );
-  return await lockRollups(trx, tenantId);
 }
 
 /** Locks the batches and leaves out those that another worker has taken over meanwhile. */

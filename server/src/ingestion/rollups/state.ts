@@ -1,6 +1,12 @@
 import { sql } from "kysely";
 import type { TenantTransaction } from "../../db/tenant.ts";
 
+/**
+ * How long the rollups of a tenant may be kept locked without a word. Who dies lets go at once; this is for a process that stands
+ * still, or whose machine is gone. Between two statements a gulp is added up, which takes a fraction of it.
+ */
+const maxSilenceMs = 10_000;
+
 /** The state of a tenant's rollups, under lock. */
 export interface RollupState {
   accepted: bigint;
@@ -16,7 +22,8 @@ export interface RollupState {
 export async function lockRollups(trx: TenantTransaction, tenantId: string): Promise<RollupState> {
   const lock = () =>
     sql<{ accepted: bigint; last_numbers: number[]; names_epoch: number; dropped: number }>`
-      select accepted, last_numbers, names_epoch, extract(epoch from dropped_until)::float8 * 1000 as dropped
+      select accepted, last_numbers, names_epoch, extract(epoch from dropped_until)::float8 * 1000 as dropped,
+        set_config('idle_in_transaction_session_timeout', ${String(maxSilenceMs)}, true)
       from event_rollup_state where tenant_id = ${tenantId} for update`.execute(trx);
   let [row] = (await lock()).rows;
   if (!row) {
