@@ -169,8 +169,15 @@ export const year2000Ms = Date.UTC(2000, 0, 1);
 export function timestampArray(values: readonly (Date | null)[]): Buffer {
   return encode(elementTypes.timestamptz, 8, values, (writer, value) => {
     writer.length(8);
-    const micros = (value.getTime() - year2000Ms) * 1_000;
-    writer.position = writer.buffer.writeInt32BE(Math.floor(micros / 2 ** 32), writer.position);
-    writer.position = writer.buffer.writeInt32BE(micros | 0, writer.position);
+    writer.position = writeTimestamp(writer.buffer, writer.position, value.getTime());
   });
+}
+
+/** Writes a time in milliseconds as PostgreSQL's microseconds, which are no exact number from 2285 on; returns the position behind it. */
+export function writeTimestamp(target: Buffer, at: number, ms: number): number {
+  const high = Math.floor((ms - year2000Ms) / 0x1_0000);
+  const low = (ms - year2000Ms - high * 0x1_0000) * 1_000;
+  const middle = high * 1_000 + Math.floor(low / 0x1_0000);
+  target.writeInt32BE(Math.floor(middle / 0x1_0000), at);
+  return target.writeInt32BE((middle << 16) | (low & 0xffff), at + 4);
 }

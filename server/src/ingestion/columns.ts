@@ -4,7 +4,7 @@ import {
   elementTypes,
   jsonArray,
   writeArrayHeader,
-  year2000Ms,
+  writeTimestamp,
 } from "../db/binary-array.ts";
 import { type EventRow, slot } from "./event-row.ts";
 import { writeUuid, writeUuidText } from "./words.ts";
@@ -28,11 +28,9 @@ export function eventColumns(rows: readonly EventRow[]): Buffer[] {
     int2Column(rows, slot.severity),
     int2Column(rows, slot.priority),
     fixedColumn(elementTypes.timestamptz, 8, rows, (target, at, { occurredAtMs }) => {
-      const micros = (occurredAtMs - year2000Ms) * 1_000;
-      target.writeInt32BE(Math.floor(micros / 2 ** 32), at);
-      target.writeInt32BE(micros | 0, at + 4);
+      writeTimestamp(target, at, occurredAtMs);
     }),
-    rangeColumn(elementTypes.bytea, rows, slot.event),
+    encodedColumn(rows),
     jsonArray(rows.map(metricsJson)),
     rangeColumn(elementTypes.text, rows, slot.sourceService),
   ];
@@ -79,6 +77,32 @@ function rangeColumn(elementType: number, rows: readonly EventRow[], place: numb
   return target;
 }
 
+/**
+ * Of the event's message what no column holds, as a message: other fields, and the sender's time where it is not that of
+ * `occurred_at`. See `rowToEvent`.
+ */
+function encodedColumn(rows: readonly EventRow[]): Buffer {
+  let size = arrayHeaderBytes;
+  for (const row of rows) size += 4 + row.lengthOf(slot.body) + row.lengthOf(slot.timestamp);
+  const target = Buffer.allocUnsafe(size);
+  let at = writeArrayHeader(target, elementTypes.bytea, rows.length);
+  for (const row of rows) {
+    const { bytes, timestampMs, occurredAtMs, finerTime } = row;
+    const start = at + 4;
+    const end = row.at(slot.body + 1);
+    // Without metrics their place is empty, at 0.
+    const metricsEnd = row.at(slot.metrics + 1);
+    const metricsStart = metricsEnd > 0 ? row.at(slot.metrics) : end;
+    let to = copyRange(target, start, bytes, row.at(slot.body), metricsStart);
+    if (metricsEnd > 0) to = copyRange(target, to, bytes, metricsEnd, end);
+    if (finerTime || timestampMs !== occurredAtMs)
+      to = copyRange(target, to, bytes, row.at(slot.timestamp), row.at(slot.timestamp + 1));
+    writeLength(target, at, to - start);
+    at = to;
+  }
+  return target.subarray(0, at);
+}
+
 /** An event without an id is stored under the one that was made here. */
 function eventIdColumn(rows: readonly EventRow[]): Buffer {
   let size = arrayHeaderBytes;
@@ -105,8 +129,11 @@ function writeLength(target: Uint8Array, at: number, length: number): number {
 /** Up to this length a loop is faster than a call into the engine. */
 const loopAtMost = 48;
 
-function writeRange(target: Buffer, start: number, bytes: Uint8Array, from: number, to: number): number {
-  const at = writeLength(target, start, to - from);
+function writeRange(target: Buffer, at: number, bytes: Uint8Array, from: number, to: number): number {
+  return copyRange(target, writeLength(target, at, to - from), bytes, from, to);
+}
+
+function copyRange(target: Buffer, at: number, bytes: Uint8Array, from: number, to: number): number {
   if (to - from <= loopAtMost)
     for (let index = from; index < to; index++) target[at + index - from] = bytes[index] as number;
   else target.set(bytes.subarray(from, to), at);
@@ -135,7 +162,8 @@ export function metricsJson(row: EventRow): string | null {
     const name = buffer.toString("utf8", at, at + length);
     at += length + 1;
     for (let index = 0; index < 8; index++) doubleBytes[index] = bytes[at + index] as number;
-    text += `${text.length > 1 ? "," : ""}${JSON.stringify(name)}:${double[0]}`;
+    const value = double[0] as number;
+    text += `${text.length > 1 ? "," : ""}${JSON.stringify(name)}:${Object.is(value, -0) ? "-0" : value}`;
     at += 8;
   }
   return `${text}}`;

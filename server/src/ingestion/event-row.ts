@@ -26,9 +26,13 @@ export const slot = {
   digest: 22,
   severity: 26,
   priority: 27,
+  /** All fields from behind `event_type` up to `user_id`: but for the metrics these have no columns of their own. */
+  body: 28,
+  /** The field `timestamp`. */
+  timestamp: 30,
 } as const;
 
-const slotsPerRow = 28;
+const slotsPerRow = 32;
 
 /**
  * An event on its way into the tables: the bytes of its message in canonical form, and where in them the columns lie. The
@@ -43,6 +47,8 @@ export class EventRow {
   violations: readonly FieldViolation[] | undefined = undefined;
   /** The sender's time, milliseconds; -1: not given. */
   timestampMs = -1;
+  /** Whether the sender's time is finer than milliseconds. */
+  finerTime = false;
   /** By the server's clock. */
   occurredAtMs = 0;
   /** Filled in by the flush. */

@@ -91,16 +91,20 @@ export class EventScanner extends WireScanner {
     let last = 0;
     let contextStart = 0;
     let contextEnd = 0;
+    let bodyStart = start;
+    let bodyEnd = end;
     while (this.at < end) {
       const next = bytes[this.at++] as number;
       if (next <= last) return false;
       last = next;
+      if (next >= tag.userId && bodyEnd === end) bodyEnd = this.at - 1;
       switch (next) {
         case tag.eventId:
           if (!this.#text(eventIdRule, end, row, slot.eventId)) return false;
           break;
         case tag.eventType:
           if (!this.#text(eventTypeRule, end, row, slot.eventType)) return false;
+          bodyStart = this.at;
           break;
         case tag.title:
           if (!this.#text(titleRule, end)) return false;
@@ -147,6 +151,7 @@ export class EventScanner extends WireScanner {
       }
     }
     if (row.at(slot.eventType + 1) === 0) return false;
+    row.setRange(slot.body, bodyStart, bodyEnd);
     if (row.at(slot.userId + 1) === 0 && contextEnd > 0) this.#userOfContext(contextStart, contextEnd, row);
     return true;
   }
@@ -188,6 +193,7 @@ export class EventScanner extends WireScanner {
   }
 
   #timestamp(end: number, row: EventRow): boolean {
+    const start = this.at - 1;
     const length = this.length(end);
     if (length < 0) return false;
     const bytes = this.bytes;
@@ -205,7 +211,9 @@ export class EventScanner extends WireScanner {
       if (nanos <= 0 || nanos >= 1e9) return false;
     }
     if (this.at !== stop) return false;
+    row.setRange(slot.timestamp, start, stop);
     row.timestampMs = seconds * 1_000 + Math.round(nanos / 1e6);
+    row.finerTime = nanos % 1e6 !== 0;
     return true;
   }
 

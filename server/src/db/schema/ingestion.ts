@@ -26,7 +26,7 @@ export interface EventsTable {
   severity: Fixed<number>;
   priority: Fixed<number>;
   occurred_at: Fixed<Date>;
-  /** The event as it was sent, as a message in canonical form. */
+  /** The event as it was sent, as a message in canonical form, without what columns hold. See `rowToEvent`. */
   encoded: Fixed<Buffer>;
   /** The event's metrics by name; null where it has none. */
   metrics: ColumnType<Record<string, number> | null, string | null | undefined, never>;
@@ -128,6 +128,6 @@ export interface EventKeysTable {
   key: Fixed<string>;
   /** The event's `id`. */
   event_row: Fixed<string>;
-  /** 16 bytes of a hash of `encoded`: tells a duplicate from a conflict. Null: not known, any body counts as the same. */
+  /** 16 bytes of a hash of the event in canonical form: tells a duplicate from a conflict. Null: not known, any body counts as the same. */
   digest: Fixed<string | null>;
 }
