@@ -8,25 +8,25 @@ import {
   defaultWindowBytes,
   errorCode,
   frameFlag,
-  frameHeadBytes,
   frameType,
   largestStreamId,
   largestWindowBytes,
-  maxPayloadBytes,
-  settingId,
+  protocolFault,
+  sizeFault,
 } from "./frames.ts";
+import { fieldsOf, OpenBlock } from "./open-block.ts";
 import { Output } from "./output.ts";
 import { Patience } from "./patience.ts";
+import { ReceiveWindow } from "./receive-window.ts";
 import { areTrailers, type RequestHead } from "./request-head.ts";
 import { RequestHeads } from "./request-heads.ts";
+import { SendRoom } from "./send-room.ts";
+import { ourSettings, readSettings } from "./settings.ts";
 import { Http2Stream } from "./stream.ts";
+import { StreamIds } from "./stream-ids.ts";
 
-/** Larger header blocks, in as many pieces as they come, end the connection. */
-const maxBlockBytes = 65_536;
 /** With more bytes waiting, nothing more is read. */
 const pauseAtBytes = 262_144;
-/** Streams that were ended here are remembered, the last so many: what their peer had sent before it heard of it is no fault. */
-const maxEndedHere = 1_000;
 /** After a connection has said its last, the peer has so long to close it. */
 const lingerMs = 2_000;
 
@@ -44,40 +44,24 @@ export interface Http2Watch {
   closed(connection: Http2Connection): void;
 }
 
-/** Header fields that are being sent in several pieces. */
-interface OpenBlock {
-  readonly streamId: number;
-  readonly endStream: boolean;
-  readonly pieces: Buffer[];
-  size: number;
-}
-
 /** A connection of HTTP/2 in cleartext (RFC 9113), the part of the server. */
 export class Http2Connection {
   readonly limits: ListenerLimits;
   readonly output: Output;
   readonly bridge: Bridge;
-  /** Streams that wait for room. */
-  readonly blocked = new Set<Http2Stream>();
-  /** The window of new streams, as the peer has set it. */
-  peerStreamWindow = defaultWindowBytes;
-  sendWindow = defaultWindowBytes;
+  readonly room: SendRoom;
   readonly #options: Http2Options;
   readonly #watch: Http2Watch;
   readonly #socket: Socket;
   readonly #peer: { readonly remoteAddress: string | undefined };
   readonly #streams = new Map<number, Http2Stream>();
-  readonly #endedHere = new Set<number>();
+  readonly #ids = new StreamIds();
   readonly #frames: FrameReader;
   readonly #heads: RequestHeads;
   readonly #patience: Patience;
+  readonly #window: ReceiveWindow;
   #settled = false;
   #block: OpenBlock | undefined;
-  #lastStreamId = 0;
-  /** The last stream that is served, once GOAWAY has said so. */
-  #lastServedId = largestStreamId;
-  #receiveWindow: number;
-  #used = 0;
   #onPong: (() => void) | undefined;
   #over = false;
 
@@ -89,6 +73,7 @@ export class Http2Connection {
     this.#socket = socket;
     this.#peer = { remoteAddress: socket.remoteAddress };
     this.output = new Output(socket);
+    this.room = new SendRoom(this.output);
     this.bridge = new Bridge((pipe) => options.land(pipe, this.#peer.remoteAddress));
     this.#frames = new FrameReader((type, flags, streamId, bytes, start, end) => {
       this.#frame(type, flags, streamId, bytes, start, end);
@@ -99,7 +84,7 @@ export class Http2Connection {
       maxFields: limits.maxHeaderListPairs,
     });
     this.#patience = new Patience(limits);
-    this.#receiveWindow = limits.connectionWindowBytes;
+    this.#window = new ReceiveWindow(limits.connectionWindowBytes);
     socket.on("data", (chunk: Buffer) => this.#receive(chunk));
     socket.on("drain", () => this.#drained());
     socket.on("close", () => this.#closed());
@@ -113,17 +98,7 @@ export class Http2Connection {
 
   #greet(): void {
     const { limits, output } = this;
-    const settings = [
-      [settingId.maxConcurrentStreams, limits.maxConcurrentStreams],
-      [settingId.initialWindowSize, limits.streamWindowBytes],
-      [settingId.maxHeaderListSize, limits.maxHeaderBytes],
-    ] as const;
-    const payload = Buffer.alloc(6 * settings.length);
-    settings.forEach(([id, value], index) => {
-      payload.writeUInt16BE(id, 6 * index);
-      payload.writeUInt32BE(value, 6 * index + 2);
-    });
-    output.frame(frameType.settings, 0, 0, payload);
+    output.frame(frameType.settings, 0, 0, ourSettings(limits));
     const more = limits.connectionWindowBytes - defaultWindowBytes;
     if (more > 0) output.words(frameType.windowUpdate, 0, 0, more);
   }
@@ -138,18 +113,16 @@ export class Http2Connection {
 
   /** Bytes that were read and are used up. */
   giveBack(bytes: number): void {
-    this.#used += bytes;
-    if (this.#used < this.limits.connectionWindowBytes / 2 || this.#over) return;
-    this.output.words(frameType.windowUpdate, 0, 0, this.#used);
-    this.#receiveWindow += this.#used;
-    this.#used = 0;
+    if (this.#over) return;
+    const more = this.#window.giveBack(bytes);
+    if (more > 0) this.output.words(frameType.windowUpdate, 0, 0, more);
   }
 
   forget(stream: Http2Stream): void {
     this.#streams.delete(stream.id);
-    this.blocked.delete(stream);
+    this.room.waiting.delete(stream);
     if (this.#streams.size > 0 || this.#over) return;
-    if (this.#lastServedId < largestStreamId) this.#end();
+    if (this.#ids.isClosed) this.#end();
     else this.#watch.idle(this);
   }
 
@@ -172,9 +145,9 @@ export class Http2Connection {
 
   /** Takes no further streams, and closes when those there are over. */
   goAway(): void {
-    if (this.#over || this.#lastServedId < largestStreamId) return;
-    this.#lastServedId = this.#lastStreamId;
-    this.output.words(frameType.goaway, 0, 0, this.#lastServedId, errorCode.none);
+    if (this.#over || this.#ids.isClosed) return;
+    this.#ids.close();
+    this.output.words(frameType.goaway, 0, 0, this.#ids.last, errorCode.none);
     if (this.#streams.size === 0) this.#end();
   }
 
@@ -234,12 +207,11 @@ export class Http2Connection {
 
   #onData(flags: number, streamId: number, bytes: Buffer, start: number, end: number): void {
     const length = end - start;
-    this.#receiveWindow -= length;
-    if (this.#receiveWindow < 0)
+    if (!this.#window.take(length))
       throw new ConnectionFault(errorCode.flowControl, "more than the window holds");
     const stream = this.#streams.get(streamId);
     if (!stream) {
-      this.#mayBeLate(streamId);
+      this.#ids.mayBeLate(streamId);
       this.giveBack(length);
       return;
     }
@@ -260,36 +232,27 @@ export class Http2Connection {
 
   #onHeaders(flags: number, streamId: number, bytes: Buffer, start: number, end: number): void {
     if (streamId % 2 === 0) throw protocolFault("requests have odd numbers");
-    let from = start;
-    let to = end;
-    if (flags & frameFlag.padded) to -= bytes[from++] as number;
-    if (flags & frameFlag.priority) from += 5;
-    if (from > to) throw protocolFault("more padding than frame");
     const endStream = (flags & frameFlag.endStream) !== 0;
-    if (flags & frameFlag.endHeaders) this.#onBlock(streamId, endStream, bytes.subarray(from, to));
-    else
-      this.#block = { streamId, endStream, pieces: [Buffer.from(bytes.subarray(from, to))], size: to - from };
+    const fields = fieldsOf(flags, bytes, start, end);
+    if (flags & frameFlag.endHeaders) this.#onBlock(streamId, endStream, fields);
+    else this.#block = new OpenBlock(streamId, endStream, fields);
   }
 
   #onContinuation(flags: number, piece: Buffer): void {
     const block = this.#block;
     if (!block) throw protocolFault("CONTINUATION of nothing");
-    block.pieces.push(Buffer.from(piece));
-    // Empty pieces are no less work.
-    block.size += piece.length + frameHeadBytes;
-    if (block.size > maxBlockBytes)
-      throw new ConnectionFault(errorCode.enhanceYourCalm, "a header block is too large");
+    block.add(piece);
     if (!(flags & frameFlag.endHeaders)) return;
     this.#block = undefined;
-    this.#onBlock(block.streamId, block.endStream, Buffer.concat(block.pieces));
+    this.#onBlock(block.streamId, block.endStream, block.whole());
   }
 
   #onBlock(streamId: number, endStream: boolean, block: Buffer): void {
-    if (streamId <= this.#lastStreamId) {
+    if (streamId <= this.#ids.last) {
       const { list } = this.#heads.readTrailers(block);
       const stream = this.#streams.get(streamId);
       if (stream) this.#onTrailers(stream, endStream, list);
-      else this.#mayBeLate(streamId);
+      else this.#ids.mayBeLate(streamId);
       return;
     }
     const { head, tooLarge } = this.#heads.read(block);
@@ -297,15 +260,14 @@ export class Http2Connection {
       this.#open(streamId, endStream, head);
       return;
     }
-    this.#lastStreamId = streamId;
+    this.#ids.open(streamId);
     this.#resetId(streamId, tooLarge ? errorCode.enhanceYourCalm : errorCode.protocol);
     this.#patience.invalid();
   }
 
   #open(streamId: number, endStream: boolean, head: RequestHead): void {
-    this.#lastStreamId = streamId;
     // What came too late to be served is the next server's.
-    if (streamId > this.#lastServedId) return;
+    if (!this.#ids.open(streamId)) return;
     if (this.#streams.size >= this.limits.maxConcurrentStreams) {
       this.#resetId(streamId, errorCode.refusedStream);
       return;
@@ -327,22 +289,19 @@ export class Http2Connection {
     const more = bytes.readUInt32BE(start) & largestWindowBytes;
     const stream = this.#streams.get(streamId);
     if (streamId > 0) {
-      if (!stream) this.#mustHaveBeen(streamId);
+      if (!stream) this.#ids.mustHaveBeen(streamId);
       else if (more === 0) this.#invalidStream(stream, errorCode.protocol);
       else if (!stream.widen(more)) this.#invalidStream(stream, errorCode.flowControl);
       return;
     }
     if (more === 0) throw protocolFault("a window update of nothing");
-    this.sendWindow += more;
-    if (this.sendWindow > largestWindowBytes)
-      throw new ConnectionFault(errorCode.flowControl, "too wide a window");
-    this.#pumpBlocked();
+    this.room.widen(more);
   }
 
   #onReset(streamId: number, bytes: Buffer, start: number, end: number): void {
     if (end - start !== 4) throw sizeFault();
     const stream = this.#streams.get(streamId);
-    if (!stream) this.#mustHaveBeen(streamId);
+    if (!stream) this.#ids.mustHaveBeen(streamId);
     this.#patience.reset();
     stream?.close(bytes.readUInt32BE(start));
   }
@@ -353,27 +312,12 @@ export class Http2Connection {
       if (payload.length > 0) throw sizeFault();
       return;
     }
-    if (payload.length % 6 !== 0) throw sizeFault();
-    if (payload.length / 6 > this.limits.maxSettings)
-      throw new ConnectionFault(errorCode.enhanceYourCalm, "too many settings");
+    const windows = readSettings(payload, this.limits.maxSettings);
     this.#settled = true;
     // The peer counts by its new settings from the acknowledgement on: what they let go must come behind it.
     this.#reply();
     this.output.words(frameType.settings, frameFlag.ack, 0);
-    for (let at = 0; at < payload.length; at += 6)
-      this.#set(payload.readUInt16BE(at), payload.readUInt32BE(at + 2));
-  }
-
-  #set(id: number, value: number): void {
-    if (id === settingId.enablePush && value > 1) throw protocolFault("ENABLE_PUSH is 0 or 1");
-    if (id === settingId.maxFrameSize && (value < maxPayloadBytes || value > 0xff_ffff))
-      throw protocolFault("no such size of frames");
-    if (id !== settingId.initialWindowSize) return;
-    if (value > largestWindowBytes) throw new ConnectionFault(errorCode.flowControl, "too wide a window");
-    const more = value - this.peerStreamWindow;
-    this.peerStreamWindow = value;
-    for (const stream of [...this.#streams.values()])
-      if (!stream.widen(more)) throw new ConnectionFault(errorCode.flowControl, "too wide a window");
+    for (const bytes of windows) this.room.resize(bytes, this.#streams.values());
   }
 
   #onPing(flags: number, streamId: number, payload: Buffer): void {
@@ -389,19 +333,6 @@ export class Http2Connection {
 
   // Helpers.
 
-  /** A frame for a stream that is not there is late, unless there never was one. */
-  #mustHaveBeen(streamId: number): void {
-    if (streamId === 0 || streamId % 2 === 0 || streamId > this.#lastStreamId)
-      throw protocolFault("a frame for a stream that never was");
-  }
-
-  /** A part of a request whose stream is over: it was under way when the stream was ended here, or it breaks the protocol. */
-  #mayBeLate(streamId: number): void {
-    this.#mustHaveBeen(streamId);
-    if (this.#endedHere.has(streamId) || streamId > this.#lastServedId) return;
-    throw new ConnectionFault(errorCode.streamClosed, "the peer had ended this stream");
-  }
-
   /** The body has not the length that was announced: as good as a reset by the peer, and counted as one. */
   #wrongLength(stream: Http2Stream): void {
     this.reset(stream, errorCode.protocol);
@@ -415,11 +346,7 @@ export class Http2Connection {
 
   #resetId(streamId: number, code: number): void {
     this.#reply();
-    this.#endedHere.add(streamId);
-    if (this.#endedHere.size > maxEndedHere) {
-      const [oldest] = this.#endedHere;
-      this.#endedHere.delete(oldest as number);
-    }
+    this.#ids.endHere(streamId);
     this.output.words(frameType.reset, 0, streamId, code);
   }
 
@@ -428,21 +355,14 @@ export class Http2Connection {
     if (!this.#patience.reply(this.output.isBehind)) this.#socket.destroy();
   }
 
-  #pumpBlocked(): void {
-    for (const stream of [...this.blocked]) {
-      if (this.sendWindow <= 0 || this.output.isBehind) return;
-      stream.pump();
-    }
-  }
-
   #drained(): void {
     this.#patience.drained();
     if (this.#socket.isPaused()) this.#socket.resume();
-    this.#pumpBlocked();
+    this.room.goOn();
   }
 
   #fail(fault: ConnectionFault): void {
-    this.output.words(frameType.goaway, 0, 0, this.#lastStreamId, fault.code);
+    this.output.words(frameType.goaway, 0, 0, this.#ids.last, fault.code);
     this.#end();
     for (const stream of [...this.#streams.values()]) stream.close(fault.code);
   }
@@ -465,6 +385,3 @@ export class Http2Connection {
     this.#watch.closed(this);
   }
 }
-
-const protocolFault = (message: string) => new ConnectionFault(errorCode.protocol, message);
-const sizeFault = () => new ConnectionFault(errorCode.frameSize, "a frame has not the size of its kind");

@@ -52,6 +52,10 @@ export class ConnectionFault extends Error {
   }
 }
 
+export const protocolFault = (message: string) => new ConnectionFault(errorCode.protocol, message);
+export const sizeFault = () =>
+  new ConnectionFault(errorCode.frameSize, "a frame has not the size of its kind");
+
 /** Writes the nine bytes before a payload. */
 export function writeFrameHead(
   target: Buffer,

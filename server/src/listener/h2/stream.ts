@@ -7,6 +7,7 @@ import type { Wire, WireEvents } from "../lean/wire.ts";
 import type { Bridged } from "./bridge.ts";
 import type { Http2Connection } from "./connection.ts";
 import { errorCode, frameFlag, frameType, largestWindowBytes, maxPayloadBytes } from "./frames.ts";
+import { ReceiveWindow } from "./receive-window.ts";
 import type { RequestHead } from "./request-head.ts";
 
 /** Beyond this, who writes is told to wait; as in Node. */
@@ -21,9 +22,7 @@ export class Http2Stream implements Wire {
   #bridged: Bridged | undefined;
   /** Bytes of the body so far. */
   #received = 0;
-  /** What the peer may still send, and what of that was used and not been given back. */
-  #receiveWindow: number;
-  #used = 0;
+  readonly #window: ReceiveWindow;
   /** What we may still send; negative after the peer has made it smaller. */
   #sendWindow: number;
   #remoteEnded = false;
@@ -44,8 +43,8 @@ export class Http2Stream implements Wire {
     this.#connection = connection;
     this.id = id;
     this.head = head;
-    this.#receiveWindow = connection.limits.streamWindowBytes;
-    this.#sendWindow = connection.peerStreamWindow;
+    this.#window = new ReceiveWindow(connection.limits.streamWindowBytes);
+    this.#sendWindow = connection.room.streamBytes;
   }
 
   // What the connection tells.
@@ -59,9 +58,8 @@ export class Http2Stream implements Wire {
 
   /** A piece of the body, of `length` bytes with its padding. False: the peer sends more than it may. */
   receive(piece: Buffer, length: number): boolean {
-    this.#receiveWindow -= length;
     this.#received += piece.length;
-    if (this.#receiveWindow < 0) return false;
+    if (!this.#window.take(length)) return false;
     if (piece.length === 0) this.#giveBack(length);
     else if (this.#bridged) this.#bridged.write(piece, () => this.#giveBack(length));
     else {
@@ -120,12 +118,8 @@ export class Http2Stream implements Wire {
   #giveBack(bytes: number): void {
     this.#connection.giveBack(bytes);
     if (this.#remoteEnded || this.#closed) return;
-    this.#used += bytes;
-    const { streamWindowBytes } = this.#connection.limits;
-    if (this.#used < streamWindowBytes / 2) return;
-    this.#connection.output.words(frameType.windowUpdate, 0, this.id, this.#used);
-    this.#receiveWindow += this.#used;
-    this.#used = 0;
+    const more = this.#window.giveBack(bytes);
+    if (more > 0) this.#connection.output.words(frameType.windowUpdate, 0, this.id, more);
   }
 
   #closeIfOver(): void {
@@ -249,28 +243,28 @@ export class Http2Stream implements Wire {
   pump(): void {
     if (this.#closed || this.#localEnded) return;
     const connection = this.#connection;
-    const { output } = connection;
+    const { output, room } = connection;
     while (this.#queued > 0) {
-      const room = Math.min(maxPayloadBytes, this.#sendWindow, connection.sendWindow);
-      if (room <= 0 || output.isBehind) {
-        connection.blocked.add(this);
+      const most = Math.min(maxPayloadBytes, this.#sendWindow, room.bytes);
+      if (most <= 0 || output.isBehind) {
+        room.waiting.add(this);
         return;
       }
-      this.#sendData(room);
+      this.#sendData(most);
     }
-    connection.blocked.delete(this);
+    room.waiting.delete(this);
     if (this.#ending) this.#finish();
     else this.#caughtUp();
   }
 
-  #sendData(room: number): void {
+  #sendData(most: number): void {
     const piece = this.#queue[0] as Uint8Array;
-    const part = piece.length <= room ? piece : piece.subarray(0, room);
+    const part = piece.length <= most ? piece : piece.subarray(0, most);
     if (part === piece) this.#queue.shift();
-    else this.#queue[0] = piece.subarray(room);
+    else this.#queue[0] = piece.subarray(most);
     this.#queued -= part.length;
     this.#sendWindow -= part.length;
-    this.#connection.sendWindow -= part.length;
+    this.#connection.room.bytes -= part.length;
     const isLast = this.#queued === 0 && this.#ending && !this.#trailers;
     this.#connection.output.frame(frameType.data, isLast ? frameFlag.endStream : 0, this.id, part);
     if (isLast) this.#localEnded = true;
