@@ -21,7 +21,14 @@ import {
 } from "../server/src/metrics/alerts/machine.ts";
 import { createRateWindow } from "../server/src/metrics/alerts/rate-window.ts";
 import { readRule } from "../server/src/metrics/alerts/rule.ts";
-import { createTracker, nextDueMs, takeSample, takeTime } from "../server/src/metrics/alerts/tracker.ts";
+import {
+  createTracker,
+  leastLateMs,
+  nextDueMs,
+  noteLateness,
+  takeSample,
+  takeTime,
+} from "../server/src/metrics/alerts/tracker.ts";
 
 /** Where an alert may go from where, written out once more. */
 const ways: Record<Phase, readonly Phase[]> = {
@@ -231,15 +238,19 @@ describe("live and back-test", () => {
 });
 
 describe("absence", () => {
-  const rule = readRule(
-    create(AlertRuleSpecSchema, {
-      condition: { case: "absence", value: { duration: durationFromMs(10_000) } },
-    }),
-  );
+  const waiting = (recoveryForMs: number) =>
+    readRule(
+      create(AlertRuleSpecSchema, {
+        condition: { case: "absence", value: { duration: durationFromMs(10_000) } },
+        recoveryFor: durationFromMs(recoveryForMs),
+      }),
+    );
+  const rule = waiting(0);
   const names = (transitions: readonly Transition[]) => transitions.map(({ to, atMs }) => [to, atMs]);
 
   test("a backlog that comes in parts ends the alert once, with its newest part", () => {
     const tracker = createTracker(rule, false, 0);
+    assert.deepEqual(names(takeTime(rule, tracker, 10_000)), []);
     assert.deepEqual(names(takeTime(rule, tracker, 60_000)), [
       ["pending", 10_000],
       ["firing", 10_000],
@@ -256,9 +267,118 @@ describe("absence", () => {
       seen.push(...names(takeTime(rule, tracker, 61_000)));
     }
     assert.deepEqual(seen, [
-      ["recovering", 52_000],
-      ["resolved", 52_000],
+      ["recovering", 51_000],
+      ["resolved", 51_000],
     ]);
+  });
+
+  /** A live evaluation that looks at the times when samples come, and at those in between. */
+  function live(
+    samples: readonly { at: number; comes: number }[],
+    looks: readonly number[],
+    recoveryForMs = 0,
+  ) {
+    const rule = waiting(recoveryForMs);
+    const tracker = createTracker(rule, false, 0);
+    tracker.lateMs = leastLateMs;
+    const seen: Transition[] = [];
+    const times = [...samples.map(({ comes }) => comes), ...looks].sort((a, b) => a - b);
+    for (const nowMs of times) {
+      for (const { at } of samples.filter(({ comes }) => comes === nowMs)) {
+        noteLateness(rule, tracker, nowMs - at);
+        seen.push(...takeSample(rule, tracker, at, 1, nowMs));
+      }
+      seen.push(...takeTime(rule, tracker, nowMs));
+    }
+    return { seen, tracker };
+  }
+
+  test("of samples that are due just when another is missed: none is, though each comes somewhat late", () => {
+    fc.assert(
+      fc.property(
+        fc.array(fc.integer({ min: 0, max: leastLateMs }), { minLength: 1, maxLength: 50 }),
+        fc.array(fc.integer({ min: 0, max: 500_000 }), { maxLength: 50 }),
+        (delays, looks) => {
+          const samples = delays.map((delay, index) => {
+            const at = 10_000 * (index + 1);
+            return { at, comes: at + delay };
+          });
+          const until = 10_000 * delays.length;
+          const { seen } = live(
+            samples,
+            looks.filter((look) => look <= until),
+          );
+          assert.deepEqual(seen, []);
+        },
+      ),
+      { numRuns: 500 },
+    );
+  });
+
+  test("live and back-test agree on samples that come late, whenever the evaluation looks", () => {
+    const history = fc.array(
+      fc.record({
+        gap: fc.integer({ min: 1_000, max: 14_000 }),
+        late: fc.integer({ min: 0, max: leastLateMs }),
+      }),
+      { minLength: 1, maxLength: 30 },
+    );
+    const looking = fc.array(fc.integer({ min: 0, max: 400_000 }), { maxLength: 200 });
+    fc.assert(
+      fc.property(history, looking, fc.integer({ min: 0, max: 25_000 }), (parts, looks, recoveryForMs) => {
+        let at = 0;
+        const samples = parts.map(({ gap, late }) => {
+          at += gap;
+          return { at, comes: at + late };
+        });
+        const end = at + 60_000;
+        const rule = waiting(recoveryForMs);
+        const past = createTracker(rule, false, 0);
+        const expected = [
+          ...samples.flatMap((sample) => takeSample(rule, past, sample.at, 1)),
+          ...takeTime(rule, past, end),
+        ];
+        const { seen } = live(samples, [...looks.filter((look) => look < end), end], recoveryForMs);
+        assert.deepEqual(names(seen), names(expected));
+      }),
+      { numRuns: 1_000 },
+    );
+  });
+
+  for (const { what, gap, lateMs, expected } of [
+    { what: "just as long as it may be", gap: 10_000, lateMs: 0, expected: [] },
+    { what: "longer by a millisecond", gap: 10_001, lateMs: 0, expected: [20_000] },
+    { what: "just as long, all come 6 s late", gap: 10_000, lateMs: 6_000, expected: [] },
+    { what: "longer, all come 6 s late", gap: 10_001, lateMs: 6_000, expected: [20_000] },
+  ]) {
+    test(`a pause that is ${what}`, () => {
+      const times = [2_000, 4_000, 6_000, 8_000, 10_000, 10_000 + gap];
+      const samples = times.map((at) => ({ at, comes: at + lateMs }));
+      const looks = Array.from({ length: 400 }, (_, index) => index * 50);
+      const { seen } = live(samples, looks);
+      assert.deepEqual(
+        seen.filter(({ to }) => to === "firing").map(({ atMs }) => atMs),
+        expected,
+      );
+    });
+  }
+
+  test("silence is found when it is later than samples usually are, and counts from when one was due", () => {
+    const samples = Array.from({ length: 100 }, (_, index) => {
+      const at = 5_000 * (index + 1);
+      return { at, comes: at + (index < 50 ? 4_000 : 200) };
+    });
+    const { tracker } = live(samples, []);
+    const dueMs = nextDueMs(rule, tracker);
+    assert.ok(dueMs > 510_000 + leastLateMs && dueMs < 510_000 + leastLateMs + 50, String(dueMs));
+    assert.deepEqual(names(takeTime(rule, tracker, dueMs - 1)), []);
+    assert.deepEqual(names(takeTime(rule, tracker, dueMs)), [
+      ["pending", 510_000],
+      ["firing", 510_000],
+    ]);
+    // A backlog tells nothing of what comes next.
+    noteLateness(rule, tracker, 3_600_000);
+    assert.ok(tracker.lateMs < leastLateMs + 50);
   });
 });
 

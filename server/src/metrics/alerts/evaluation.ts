@@ -20,7 +20,7 @@ import type { Transition } from "./machine.ts";
 import { EvaluationMemory } from "./memory.ts";
 import { owedNotices, tellOwed } from "./owed.ts";
 import type { Pair, Subject } from "./subjects.ts";
-import { nextDueMs, takeSample, takeTime } from "./tracker.ts";
+import { nextDueMs, noteLateness, takeSample, takeTime } from "./tracker.ts";
 
 /** How far back stored samples are read, and how often: should the feed have missed any. */
 const checkMs = { back: 120_000, every: 60_000 };
@@ -113,6 +113,7 @@ export class TenantEvaluation {
     for (const runs of fed) {
       for (const run of runs) {
         samples += run.values.length;
+        this.#noteLateness(run, nowMs);
         this.#takeRun(run, nowMs, found);
       }
     }
@@ -141,6 +142,16 @@ export class TenantEvaluation {
       }
     }
     return samples;
+  }
+
+  /** What the feed gives has just come. */
+  #noteLateness({ ref, times }: SeriesRun, nowMs: number): void {
+    for (const { rule, tracker } of this.#memory.series.get(ref)?.pairs ?? []) {
+      if (rule.absenceMs === undefined) continue;
+      const end = lowerBound(times, nowMs + 1);
+      for (let index = lowerBound(times, tracker.lastMs + 1); index < end; index++)
+        noteLateness(rule, tracker, nowMs - (times[index] as number));
+    }
   }
 
   #takeRun({ ref, times, values }: SeriesRun, nowMs: number, found: Found[]): void {

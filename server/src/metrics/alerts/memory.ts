@@ -134,8 +134,8 @@ export class EvaluationMemory {
     loaded?.alerts.delete(key);
     const old = loaded?.before.get(subject.ref)?.pairs.find((pair) => pair.rule.id === rule.id);
     if (old && old.rule.updatedAtMs === rule.updatedAtMs) {
-      const { lastMs, window } = old.tracker;
-      this.watchTime(addPair(rule, subject, { lastMs, window, alert, dormant: old.dormant }));
+      const { lastMs, lateMs, window } = old.tracker;
+      this.watchTime(addPair(rule, subject, { lastMs, lateMs, window, alert, dormant: old.dormant }));
       return;
     }
     this.fresh.add(subject);

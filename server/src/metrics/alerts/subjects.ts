@@ -3,7 +3,7 @@ import { type AlertRow, machineState } from "./alert-row.ts";
 import type { RateWindow } from "./rate-window.ts";
 import type { Rule } from "./rule.ts";
 import { hasLabels } from "./silences.ts";
-import { createTracker, type Tracker } from "./tracker.ts";
+import { createTracker, leastLateMs, type Tracker } from "./tracker.ts";
 
 /** A rule with what is stored beside its words. */
 export interface LoadedRule extends Rule {
@@ -59,15 +59,16 @@ export interface PairStart {
   /** Samples up to this time were taken in. */
   readonly lastMs: number;
   readonly window?: RateWindow | undefined;
+  readonly lateMs?: number;
   readonly alert?: AlertRow | undefined;
   readonly dormant?: boolean;
 }
 
 /** Joins a rule and a subject. */
 export function addPair(rule: LoadedRule, subject: Subject, start: PairStart): Pair {
-  const { lastMs, window, alert, dormant = false } = start;
+  const { lastMs, window, lateMs = leastLateMs, alert, dormant = false } = start;
   const fresh = createTracker(rule, subject.isCounter, lastMs, alert && machineState(alert));
-  const tracker = window ? { ...fresh, window } : fresh;
+  const tracker = { ...fresh, lateMs, window: window ?? fresh.window };
   const pair: Pair = { rule, subject, tracker, alert, dormant };
   subject.pairs.push(pair);
   return pair;

@@ -48,13 +48,15 @@ export declare type ThresholdCondition = Message<"pulsewire.metrics.v1.Threshold
 export declare const ThresholdConditionSchema: GenMessage<ThresholdCondition>;
 
 /**
- * Holds while no sample came for a time.
+ * Holds while no sample came for longer than a time. Samples need some time from their sender to here: one that is under way is
+ * not missed, so the rule waits longer by as much as those of the series came late lately, at least 1 second and at most
+ * `duration` once more. What it then finds missing counts from when it was due; back-tests know only the samples' own times.
  *
  * @generated from message pulsewire.metrics.v1.AbsenceCondition
  */
 export declare type AbsenceCondition = Message<"pulsewire.metrics.v1.AbsenceCondition"> & {
   /**
-   * How long without a sample, 1 second to 31 days. Required.
+   * How long without a sample, by the samples' own times, 1 second to 31 days; a sample that comes just then is in time. Required.
    *
    * @generated from field: google.protobuf.Duration duration = 1;
    */
