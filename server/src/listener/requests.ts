@@ -1,10 +1,11 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
-import type { Http2ServerRequest, Http2ServerResponse } from "node:http2";
+import type { Http2ServerRequest } from "node:http2";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { cutOff, discardBody, hasArrived } from "./body.ts";
 import type { HttpRequest, HttpResponse } from "./http.ts";
 import type { RunningCall } from "./lean/path.ts";
 import type { ListenerLimits } from "./limits.ts";
+import { type Listed, RunningList } from "./running.ts";
 import { writeError } from "./write-error.ts";
 
 const openEnded = new WeakSet<HttpRequest>();
@@ -26,16 +27,28 @@ export interface Requests {
   stop(): void;
 }
 
+class Tracked implements Listed<Tracked> {
+  readonly arrivedAt = performance.now();
+  isListed = false;
+  earlier: Tracked | undefined = undefined;
+  later: Tracked | undefined = undefined;
+  readonly res: HttpResponse;
+
+  constructor(res: HttpResponse) {
+    this.res = res;
+  }
+}
+
 /**
  * Follows the running requests. A body that takes longer than `requestTimeoutMs` is refused, and what is left of a body
  * when the answer is complete is thrown away, so that neither can hold a connection or its flow-control window.
  */
 export function followRequests(
   limits: Pick<ListenerLimits, "requestTimeoutMs" | "lingerTimeoutMs">,
-  lean: ReadonlySet<RunningCall> = new Set(),
+  lean = new RunningList<RunningCall>(),
 ): Requests {
   // In order of arrival, so a sweep ends at the first young one.
-  const running = new Map<HttpResponse, number>();
+  const running = new RunningList<Tracked>();
   let draining = false;
 
   function sweep(): void {
@@ -44,17 +57,14 @@ export function followRequests(
       if (call.arrivedAt > oldest) break;
       if (!call.hasArrived) call.refuse((req, res) => refuseSlowBody(req, res, limits.requestTimeoutMs));
     }
-    for (const [res, arrived] of running) {
-      if (arrived > oldest) return;
+    for (const { res, arrivedAt } of running) {
+      if (arrivedAt > oldest) return;
       const req = res.req as HttpRequest;
       if (!hasArrived(req) && !openEnded.has(req)) refuseSlowBody(req, res, limits.requestTimeoutMs);
     }
   }
   const timer = setInterval(sweep, Math.min(1000, Math.max(20, limits.requestTimeoutMs / 4))).unref();
 
-  function onClose(this: ServerResponse | Http2ServerResponse): void {
-    running.delete(this);
-  }
   function onFinish(req: HttpRequest): void {
     if (!hasArrived(req) || "stream" in req) discardBody(req, limits.lingerTimeoutMs);
     else if (draining) (req as IncomingMessage).socket.destroySoon();
@@ -65,18 +75,19 @@ export function followRequests(
       return running.size + lean.size;
     },
     track(req, res) {
-      running.set(res, performance.now());
+      const tracked = new Tracked(res);
+      running.add(tracked);
       if (draining) closeAfter(res);
       // The response of HTTP/2 says `finish` only when the stream closes, which may wait for what is done here.
       ("stream" in req ? (req as Http2ServerRequest).stream : res).on("finish", () => onFinish(req));
-      res.on("close", onClose);
+      res.on("close", () => running.delete(tracked));
       // A peer that vanishes is no error of ours; without a listener it would end the process.
       req.on("error", ignore);
       res.on("error", ignore);
     },
     drain() {
       draining = true;
-      for (const res of running.keys()) closeAfter(res);
+      for (const { res } of running) closeAfter(res);
       for (const call of lean) call.closeAfter();
     },
     stop() {

@@ -24,6 +24,7 @@ import { SendRoom } from "./send-room.ts";
 import { ourSettings, readSettings } from "./settings.ts";
 import { Http2Stream } from "./stream.ts";
 import { StreamIds } from "./stream-ids.ts";
+import { StreamTable } from "./stream-table.ts";
 
 /** With more bytes waiting, nothing more is read. */
 const pauseAtBytes = 262_144;
@@ -54,7 +55,7 @@ export class Http2Connection {
   readonly #watch: Http2Watch;
   readonly #socket: Socket;
   readonly #peer: { readonly remoteAddress: string | undefined };
-  readonly #streams = new Map<number, Http2Stream>();
+  readonly #streams = new StreamTable();
   readonly #ids = new StreamIds();
   readonly #frames: FrameReader;
   readonly #heads: RequestHeads;
@@ -119,7 +120,7 @@ export class Http2Connection {
   }
 
   forget(stream: Http2Stream): void {
-    this.#streams.delete(stream.id);
+    this.#streams.delete(stream);
     this.room.waiting.delete(stream);
     if (this.#streams.size > 0 || this.#over) return;
     if (this.#ids.isClosed) this.#end();
@@ -273,7 +274,7 @@ export class Http2Connection {
       return;
     }
     const stream = new Http2Stream(this, streamId, head);
-    this.#streams.set(streamId, stream);
+    this.#streams.add(stream);
     if (!this.#options.lean.takeHttp2(stream, head.headers, this.#peer)) stream.bridge();
     if (endStream && !stream.receivedAll()) this.#wrongLength(stream);
   }
@@ -317,7 +318,7 @@ export class Http2Connection {
     // The peer counts by its new settings from the acknowledgement on: what they let go must come behind it.
     this.#reply();
     this.output.words(frameType.settings, frameFlag.ack, 0);
-    for (const bytes of windows) this.room.resize(bytes, this.#streams.values());
+    for (const bytes of windows) this.room.resize(bytes, this.#streams.all());
   }
 
   #onPing(flags: number, streamId: number, payload: Buffer): void {
@@ -364,7 +365,7 @@ export class Http2Connection {
   #fail(fault: ConnectionFault): void {
     this.output.words(frameType.goaway, 0, 0, this.#ids.last, fault.code);
     this.#end();
-    for (const stream of [...this.#streams.values()]) stream.close(fault.code);
+    for (const stream of this.#streams.all()) stream.close(fault.code);
   }
 
   /** Says no more, and waits for the peer to close. */
@@ -380,7 +381,7 @@ export class Http2Connection {
 
   #closed(): void {
     this.#over = true;
-    for (const stream of [...this.#streams.values()]) stream.close(errorCode.cancel);
+    for (const stream of this.#streams.all()) stream.close(errorCode.cancel);
     this.bridge.close();
     this.#watch.closed(this);
   }

@@ -17,6 +17,8 @@ const highWaterBytes = 16_384;
 export class Http2Stream implements Wire {
   readonly id: number;
   readonly head: RequestHead;
+  /** Another stream of the same slot; see `StreamTable`. */
+  nextInSlot: Http2Stream | undefined = undefined;
   readonly #connection: Http2Connection;
   #call: WireEvents | undefined;
   #bridged: Bridged | undefined;

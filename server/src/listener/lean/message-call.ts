@@ -4,17 +4,20 @@ import type { HttpHandler } from "../http.ts";
 import { writeError } from "../write-error.ts";
 import { Call, type CallRequest } from "./call.ts";
 import { envelopeBytes } from "./envelope.ts";
-import type { LeanSettings } from "./path.ts";
+import type { LeanSettings, RunningCall } from "./path.ts";
 import type { Wire, WireEvents } from "./wire.ts";
 
 /**
  * A call with one message: collects it and begins with it. Whatever is not one whole message that can be read is given to
  * connect-node with all that has arrived, so that no error has two sources.
  */
-export abstract class MessageCall extends Call implements WireEvents {
+export abstract class MessageCall extends Call implements WireEvents, RunningCall {
   readonly arrivedAt = performance.now();
   /** Whether the body is whole; until then it is looked at by whoever ends slow ones. */
   hasArrived = false;
+  isListed = false;
+  earlier: RunningCall | undefined = undefined;
+  later: RunningCall | undefined = undefined;
   protected readonly settings: LeanSettings;
   protected readonly wire: Wire;
   private first: Buffer | undefined;

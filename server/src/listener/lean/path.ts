@@ -17,6 +17,7 @@ import type { AmendError } from "../amend-errors.ts";
 import type { HttpHandler } from "../http.ts";
 import type { ListenerLimits } from "../limits.ts";
 import { peerOf } from "../peers.ts";
+import { type Listed, RunningList } from "../running.ts";
 import type { CallRequest } from "./call.ts";
 import { answerCompressions, streamFormats, timeoutOf, unaryFormats } from "./formats.ts";
 import { Http1Wire } from "./http1.ts";
@@ -29,7 +30,7 @@ import type { CallValues } from "./values.ts";
 import type { Wire, WireEvents } from "./wire.ts";
 
 /** A call that runs, as those see it who watch over slow bodies and shutdowns. */
-export interface RunningCall {
+export interface RunningCall extends Listed<RunningCall> {
   readonly arrivedAt: number;
   /** Whether its body is whole. */
   readonly hasArrived: boolean;
@@ -68,7 +69,7 @@ export interface LeanSettings {
   readonly jsonOptions: Partial<JsonReadOptions & JsonWriteOptions>;
   readonly amend: AmendError;
   readonly logger: Logger;
-  readonly running: Set<RunningCall>;
+  readonly running: RunningList<RunningCall>;
   readonly counts: LeanCounts;
   readonly handOver: HandOver;
 }
@@ -85,7 +86,7 @@ export interface LeanPathOptions extends Pick<LeanSettings, "limits" | "jsonOpti
 
 /** The lean path of a port. */
 export interface LeanPath {
-  readonly running: ReadonlySet<RunningCall>;
+  readonly running: RunningList<RunningCall>;
   readonly counts: Readonly<LeanCounts>;
   /** Says where requests go that were taken and are given up; to be called before the first one comes. */
   connect(handOver: HandOver): void;
@@ -114,7 +115,7 @@ export function createLeanPath(options: LeanPathOptions): LeanPath {
   }
   const compressionFor = answerCompressions(options.compressions);
   const hosts = createHostCheck();
-  const running = new Set<RunningCall>();
+  const running = new RunningList<RunningCall>();
   const counts: LeanCounts = { unary: 0, streams: 0, direct: 0, handedOver: 0, declined: 0 };
   let settings: LeanSettings | undefined;
 
