@@ -3,6 +3,7 @@ import { execFileSync } from "node:child_process";
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, relative } from "node:path";
+import { checkDocuments } from "./documents.ts";
 import { generate } from "./gen.ts";
 import { layOutProtoDeps } from "./proto-deps.ts";
 
@@ -19,6 +20,7 @@ const checks: Record<string, () => void> = {
   "contract: breaking changes": checkBreaking,
   "generated code": checkGeneratedCode,
   "database schema": () => run("node", "scripts/schema.ts", "--check"),
+  READMEs: checkDocuments,
 };
 
 function run(command: string, ...args: string[]): void {
