@@ -6,6 +6,10 @@ export interface Proxy extends AsyncDisposable {
   url: string;
   /** From now on answers are kept back; after the time all connections are cut, and it works again. */
   loseAnswers(ms: number): void;
+  /** The connections there are carry nothing any more, in either direction, and stay; new ones work. */
+  goSilent(): void;
+  /** Connections that were made so far. */
+  readonly connections: number;
   /** Refuses connections and cuts those there are. */
   down(): Promise<void>;
   up(): Promise<void>;
@@ -15,10 +19,13 @@ export interface Proxy extends AsyncDisposable {
 export async function startProxy(target: string): Promise<Proxy> {
   const { port: targetPort, hostname } = new URL(target);
   const sockets = new Set<Socket>();
+  const silent = new WeakSet<Socket>();
+  let connections = 0;
   let losing = false;
   let port = 0;
   const server = createServer((client) => {
     const upstream = connect(Number(targetPort), hostname);
+    connections++;
     for (const [socket, other] of [
       [client, upstream],
       [upstream, client],
@@ -30,9 +37,11 @@ export async function startProxy(target: string): Promise<Proxy> {
       });
       socket.on("error", () => {});
     }
-    client.on("data", (chunk) => upstream.write(chunk));
+    client.on("data", (chunk) => {
+      if (!silent.has(client)) upstream.write(chunk);
+    });
     upstream.on("data", (chunk) => {
-      if (!losing) client.write(chunk);
+      if (!losing && !silent.has(upstream)) client.write(chunk);
     });
   });
   const cut = () => {
@@ -57,6 +66,19 @@ export async function startProxy(target: string): Promise<Proxy> {
       losing = false;
     }, ms);
   };
+  const goSilent = () => {
+    for (const socket of sockets) silent.add(socket);
+  };
   await up();
-  return { url: `http://127.0.0.1:${port}`, loseAnswers, down, up, [Symbol.asyncDispose]: down };
+  return {
+    url: `http://127.0.0.1:${port}`,
+    loseAnswers,
+    goSilent,
+    get connections() {
+      return connections;
+    },
+    down,
+    up,
+    [Symbol.asyncDispose]: down,
+  };
 }
