@@ -92,6 +92,8 @@ describe("the process, on the embedded default", () => {
     );
     assert.match(second, /in use/);
     assert.ok(second.includes(String(first.pid)) && second.includes(first.url), second);
+    // Its database ends with it only where it is not killed, and the folder goes next.
+    await first.stop();
   });
 });
 
