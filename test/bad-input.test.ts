@@ -4,8 +4,6 @@
  */
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
-import { once } from "node:events";
-import * as http2 from "node:http2";
 import { after, before, describe, test } from "node:test";
 import { gzipSync } from "node:zlib";
 import {
@@ -16,11 +14,7 @@ import {
   type Message,
   toBinary,
 } from "@bufbuild/protobuf";
-import { Code, ConnectError, createClient } from "@connectrpc/connect";
-import { encodeEnvelope } from "@connectrpc/connect/protocol";
-import { errorFromJsonBytes } from "@connectrpc/connect/protocol-connect";
-import { findTrailerError } from "@connectrpc/connect/protocol-grpc";
-import { trailerFlag, trailerParse } from "@connectrpc/connect/protocol-grpc-web";
+import { Code, createClient } from "@connectrpc/connect";
 import { decodeJwt, generateKeyPair, importJWK, type JWK, SignJWT, UnsecuredJWT } from "jose";
 import { apiKeyPrefix, hashApiKey, newApiKey } from "../server/src/auth/keys/secret.ts";
 import { BadRequestSchema, ErrorInfoSchema } from "../server/src/gen/google/rpc/error_details_pb.js";
@@ -36,22 +30,13 @@ import {
   QuerySamplesRequestSchema,
   WriteSamplesRequestSchema,
 } from "../server/src/gen/pulsewire/metrics/v1/sample_pb.js";
+import { type EveryWire, everyWire, type Wire, wires } from "./helpers/every-wire.ts";
 import { grpcSession, startTestServer, type TestServer } from "./helpers/server.ts";
 
 const { login } = AuthService.method;
 const { ingestEvent, ingestEvents, listEvents } = IngestionService.method;
 const { writeSamples, querySamples, createStore, listStores, listSeries } = MetricsService.method;
 
-// --- The four wires -------------------------------------------------------------------------------------------------
-
-const contentTypes = {
-  gRPC: "application/grpc+proto",
-  "gRPC-Web": "application/grpc-web+proto",
-  Connect: "application/proto",
-  JSON: "application/json",
-};
-type Wire = keyof typeof contentTypes;
-const wires = Object.keys(contentTypes) as Wire[];
 const binary = wires.filter((wire) => wire !== "JSON");
 
 /** What the Connect protocol makes of a code; gRPC and gRPC-Web answer 200 and tell the code in trailers. */
@@ -64,76 +49,6 @@ const statuses: Partial<Record<Code, number>> = {
   [Code.ResourceExhausted]: 429,
   [Code.Unimplemented]: 501,
 };
-
-interface Answer {
-  status: number;
-  error: ConnectError | undefined;
-  /** All that was sent, for a look at what must not be in it. */
-  text: string;
-}
-
-async function send(
-  wire: Wire,
-  path: string,
-  message: Uint8Array,
-  headers: Record<string, string>,
-): Promise<Answer> {
-  const all = { "content-type": contentTypes[wire], ...headers };
-  if (wire === "gRPC") return await sendGrpc(path, encodeEnvelope(0, message), all);
-  const body = wire === "gRPC-Web" ? encodeEnvelope(0, message) : message;
-  const response = await fetch(`${server.url}${path}`, {
-    method: "POST",
-    headers: all,
-    body: Buffer.from(body),
-  });
-  const bytes = await response.bytes();
-  const error = wire === "gRPC-Web" ? readGrpcWeb(bytes, response.headers) : readConnect(response, bytes);
-  return { status: response.status, error, text: textOf(bytes, error) };
-}
-
-function readConnect({ ok, headers }: Response, bytes: Uint8Array): ConnectError | undefined {
-  return ok
-    ? undefined
-    : errorFromJsonBytes(bytes, headers, new ConnectError(`not Connect: ${Buffer.from(bytes)}`));
-}
-
-/** The trailers are the last frame of the body. */
-function readGrpcWeb(bytes: Uint8Array, headers: Headers): ConnectError | undefined {
-  let rest = Buffer.from(bytes);
-  while (rest.length >= 5) {
-    const end = 5 + rest.readUInt32BE(1);
-    if (rest[0] === trailerFlag) return findTrailerError(trailerParse(rest.subarray(5, end)));
-    rest = rest.subarray(end);
-  }
-  return findTrailerError(headers);
-}
-
-async function sendGrpc(path: string, body: Uint8Array, headers: Record<string, string>): Promise<Answer> {
-  const stream = session.request({ ":method": "POST", ":path": path, te: "trailers", ...headers });
-  const received = new Headers();
-  const collect = (fields: http2.IncomingHttpHeaders) => {
-    for (const [name, value] of Object.entries(fields)) {
-      if (!name.startsWith(":")) received.set(name, String(value));
-    }
-  };
-  let status = 0;
-  stream.on("response", (fields) => {
-    status = Number(fields[":status"]);
-    collect(fields);
-  });
-  stream.on("trailers", collect);
-  stream.resume().end(body);
-  await once(stream, "close");
-  const error = findTrailerError(received);
-  return { status, error, text: textOf(new Uint8Array(), error) };
-}
-
-function textOf(bytes: Uint8Array, error: ConnectError | undefined): string {
-  const details = error?.details.map((detail) =>
-    "value" in detail ? Buffer.from(detail.value as Uint8Array) : "",
-  );
-  return [Buffer.from(bytes), error?.rawMessage, ...(details ?? [])].join("\n");
-}
 
 // --- What a refusal must be -----------------------------------------------------------------------------------------
 
@@ -175,7 +90,7 @@ async function assertRefused(refusal: Refusal): Promise<void> {
   for (const wire of refusal.on ?? (refusal.message ? binary : wires)) {
     const path = refusal.path ?? `/${method.parent.typeName}/${method.name}`;
     const headers = refusal.headers ?? { "x-api-key": server.tenant.apiKey };
-    const { status, error, text } = await send(wire, path, encode(wire, method, refusal), headers);
+    const { status, error, text } = await calls.send(wire, path, encode(wire, method, refusal), headers);
     assert.ok(error, `${wire}: was not refused`);
     const seen = `${wire}: ${Code[error.code]} ${error.rawMessage}`;
     assert.equal(Code[error.code], Code[refusal.code], seen);
@@ -236,7 +151,7 @@ async function countRows(): Promise<Record<string, string>> {
 const goodEvent = { eventType: "order.placed" };
 
 let server: TestServer;
-let session: http2.ClientHttp2Session;
+let calls: EveryWire;
 let storeId: string;
 
 before(async () => {
@@ -245,13 +160,13 @@ before(async () => {
     PULSEWIRE_MAX_BATCH_EVENTS: "3",
     PULSEWIRE_MAX_BATCH_SAMPLES: "4",
   });
-  session = http2.connect(server.url);
+  calls = everyWire(server.url);
   using grpc = grpcSession(server.url, { "x-api-key": server.tenant.apiKey });
   const { store } = await createClient(MetricsService, grpc.transport).createStore({ name: "the store" });
   storeId = store?.id ?? "";
 });
 after(async () => {
-  session.close();
+  calls[Symbol.dispose]();
   await server.stop();
 });
 
@@ -554,7 +469,7 @@ runTable("events", {
     const headers = { "x-api-key": server.tenant.apiKey };
     const path = `/${ingestEvent.parent.typeName}/${ingestEvent.name}`;
     const first = Buffer.from(JSON.stringify({ event: { ...goodEvent, eventId } }));
-    const { error } = await send("JSON", path, first, headers);
+    const { error } = await calls.send("JSON", path, first, headers);
     assert.equal(error, undefined);
     return {
       request: { event: { eventType: "order.cancelled", eventId } },
