@@ -1,10 +1,12 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { Code } from "@connectrpc/connect";
+import fc from "fast-check";
 import type { Place } from "../sdk/src/backlog.ts";
 import { Batcher } from "../sdk/src/batcher.ts";
 import type { BatcherOptions } from "../sdk/src/batcher-options.ts";
 import { Breaker } from "../sdk/src/breaker.ts";
+import { Fifo } from "../sdk/src/fifo.ts";
 import { defaultRetryPolicy, PulsewireError, sleep } from "../sdk/src/index.ts";
 import { accepted, type FinalOutcome, type SendOutcome } from "../sdk/src/outcome.ts";
 import type { Item } from "../sdk/src/queue.ts";
@@ -218,8 +220,31 @@ describe("batcher", () => {
     for (const item of [1, 2, 3]) batcher.add(item, 1);
     await turn();
     sent[0]?.answer([accepted]);
+    await turn();
+    assert.deepEqual([batcher.counts.accepted, batcher.counts.pending], [0, 3]);
+    while (sent.length < 2) await turn();
+    assert.deepEqual(sent[1]?.items, [1, 2, 3]);
+    sent[1]?.answer();
     await batcher.flush();
-    assert.deepEqual(batcher.counts.dropped, { DATA_LOSS: 3 });
+    assert.equal(batcher.counts.accepted, 3);
+  });
+
+  test("first in is first out, whatever comes and goes meanwhile", () => {
+    const steps = fc.array(fc.integer({ min: -5_000, max: 5_000 }), { maxLength: 30 });
+    fc.assert(
+      fc.property(steps, (amounts) => {
+        const fifo = new Fifo<number>();
+        let [added, taken] = [0, 0];
+        for (const amount of amounts) {
+          for (let count = 0; count < amount; count++) fifo.push(added++);
+          for (let count = 0; count > amount && taken < added; count--) assert.equal(fifo.shift(), taken++);
+          assert.equal(fifo.length, added - taken);
+          assert.equal(fifo.peek(), taken < added ? taken : undefined);
+        }
+      }),
+      { numRuns: 50 },
+    );
+    assert.equal(new Fifo().shift(), undefined);
   });
 
   test("full queue: throws, drops and counts, or waits", async () => {

@@ -1,3 +1,6 @@
+import type { PulsewireError } from "./errors.ts";
+import type { FinalOutcome } from "./outcome.ts";
+
 /** Where items are kept besides memory, so that they outlive the process: on Node the spool. */
 export interface Backlog<T> {
   /** The highest sequence of what was there when it was opened, 0 where nothing was. */
@@ -17,8 +20,14 @@ export interface Backlog<T> {
    * @returns false while it cannot be kept, such as with a full disk
    */
   append(item: T, held: boolean): boolean;
-  /** The next unread items, urgent ones first, with sequence and place; empty where none is left. */
-  read(): T[];
+  /**
+   * Keeps a copy of an item, that could not be sent because of this error, where it is not read again by itself.
+   *
+   * @returns what became of it, for the gateway does nothing more about it; `undefined` where it cannot be kept
+   */
+  setAside(item: T, error: PulsewireError): FinalOutcome | undefined;
+  /** Tells of the next unread items, urgent ones first, with sequence and place. Returns how many; 0 where none is left. */
+  read(onItem: (item: T) => void): number;
 }
 
 /** What a backlog tells. Nothing may throw. */

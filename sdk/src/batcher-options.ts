@@ -24,11 +24,13 @@ export interface SenderOptions<T> {
    *
    * @param limitMs what the call may take at most, where it is a probe
    */
-  send(items: T[], signal: AbortSignal, limitMs: number | undefined): Promise<SendOutcome[]>;
+  send(items: T[], signal: AbortSignal, limitMs: number | undefined): Promise<readonly SendOutcome[]>;
   /** Called when a call has failed and will be made again. Must not throw. */
   onRetry?: ((retry: RetryNotice) => void) | undefined;
   /** Batches being sent at most. */
   maxInFlight: number;
+  /** No batch is sent before an older one. */
+  ordered?: boolean;
   /** How long to wait after a failure. */
   retry: RetryPolicy;
 }

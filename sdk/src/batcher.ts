@@ -4,7 +4,7 @@ import type { DeliveryCounts } from "./counts.ts";
 import { GatewayClosedError } from "./errors.ts";
 import { Flushes } from "./flushes.ts";
 import { Ledger, type WatchedOutcome } from "./ledger.ts";
-import type { FinalOutcome } from "./outcome.ts";
+import { droppedBy, type FinalOutcome } from "./outcome.ts";
 import { type Item, Queue } from "./queue.ts";
 import { Sender } from "./sender.ts";
 
@@ -43,6 +43,8 @@ export class Batcher<T extends Item> {
       next: () => this.#nextItems(),
       retried: (count) => this.#ledger.retried(count),
       settle: (item, outcome) => this.#settle(item, outcome),
+      setAside: (item, error) =>
+        this.#settle(item, this.#options.backlog?.setAside(item, error) ?? droppedBy(error)),
       leave: (items) => this.#leave(items),
     });
     if (!backlog) return;
@@ -84,9 +86,10 @@ export class Batcher<T extends Item> {
   /** Takes an item as add() does, and tells what becomes of it. Throws what add() throws. */
   async watch(item: T): Promise<WatchedOutcome> {
     const added = this.add(item);
-    const inMemory = item.sequence !== this.#unheld;
-    await added;
-    return item.sequence === 0 ? queueFull : this.#ledger.watch(item.sequence, inMemory);
+    if (added) await added;
+    // One that only the backlog has may be another item by the next turn.
+    const { sequence } = item;
+    return sequence === 0 ? queueFull : this.#ledger.watch(sequence, sequence !== this.#unheld);
   }
 
   /** Counts an item that gets its outcome without being sent. */
@@ -160,10 +163,10 @@ export class Batcher<T extends Item> {
     return true;
   }
 
-  #hold(item: T): void {
+  readonly #hold = (item: T): void => {
     this.#queue.push(item);
     this.#ledger.read(item);
-  }
+  };
 
   #onLost(count: number, reason: string, first: number, last: number): void {
     this.#ledger.lose(count, reason, first, last);
@@ -175,9 +178,7 @@ export class Batcher<T extends Item> {
     const { backlog, maxItems, maxBytes, maxInFlight } = this.#options;
     while (backlog && backlog.unread > 0) {
       if (this.#queue.length >= maxItems * maxInFlight || this.#queue.bytes >= maxBytes * maxInFlight) return;
-      const items = backlog.read();
-      if (items.length === 0) return;
-      for (const item of items) this.#hold(item);
+      if (backlog.read(this.#hold) === 0) return;
       // They have waited.
       this.#due = true;
     }

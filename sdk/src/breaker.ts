@@ -33,6 +33,7 @@ export class Breaker {
   #openSince = 0;
   /** Rises with each failure: what began before says nothing of the server now. */
   #epoch = 0;
+  #successes = 0;
   #probing = false;
   #gapMs = 0;
 
@@ -49,6 +50,11 @@ export class Breaker {
   /** Failures in a row. */
   get failures(): number {
     return this.#failures;
+  }
+
+  /** Batches that went through since the beginning. */
+  get successes(): number {
+    return this.#successes;
   }
 
   /** Whether a batch may be sent now. */
@@ -76,6 +82,7 @@ export class Breaker {
   /** It ended, and the server is well. */
   succeeded(epoch: number): void {
     if (epoch !== this.#epoch) return;
+    this.#successes++;
     this.#probing = false;
     this.#gapMs = this.#gapMs / 2 > shortestGapMs ? this.#gapMs / 2 : 0;
     if (this.#failures === 0) return;

@@ -23,7 +23,8 @@ export interface DeliveryCounts {
 /**
  * Why an item was given up: `queue_full` (a policy of dropping), `closed` (close() came to its deadline), `attempts`
  * (sent as often as the policy allows), `spool_full`, `spool_expired`, `spool_damaged` and `spool_missing` (too much or
- * too old for the spool, broken on its disk, or its file removed), or the reason or code of an error that no repetition makes right, such as
+ * too old for the spool, broken on its disk, or its file removed), `set_aside` (it failed for no known reason again and again
+ * while others got through, and lies in the spool's directory `aside`), or the reason or code of an error that no repetition makes right, such as
  * `INVALID_API_KEY`.
  */
 export type DropReason = string;

@@ -113,6 +113,7 @@ export function createDeliveries(
         maxItems: Math.min(shared.maxItems, maxReports),
         // What completes a file must not overtake the reports before it.
         maxInFlight: 1,
+        ordered: true,
         backlog: store?.progress,
         send: (reports, signal, limitMs) =>
           sendReports(reports, (request) =>

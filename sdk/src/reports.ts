@@ -5,7 +5,7 @@ import { readFields } from "./message-reader.ts";
 import { MessageWriter } from "./message-writer.ts";
 import { accepted, droppedBy, duplicate, type FinalOutcome, type SendOutcome } from "./outcome.ts";
 import type { Item } from "./queue.ts";
-import { shouldRetry } from "./retry.ts";
+import { mayBeRetried } from "./retry.ts";
 import { uuidv7 } from "./uuid.ts";
 
 /** What is wrong with one line of a file. */
@@ -143,7 +143,7 @@ export async function sendReports(
   if (errors[0] && errors.length === outcomes.length) throw errors[0];
   return outcomes.map((outcome) => {
     if (!(outcome instanceof PulsewireError)) return outcome;
-    if (!shouldRetry(outcome, { idempotent: true })) return droppedBy(outcome);
+    if (!mayBeRetried(outcome)) return droppedBy(outcome);
     const { retryDelayMs } = outcome;
     return { status: "retry", error: outcome, ...(retryDelayMs !== undefined && { delayMs: retryDelayMs }) };
   });

@@ -64,6 +64,19 @@ export function isServerWide({ code, reason }: PulsewireError): boolean {
 }
 
 /**
+ * Whether an error says neither that the same call may be made again nor why its items are refused: it comes from something in
+ * between, such as a proxy, or of a mistake of the service's own. The cause may be the items, or pass.
+ */
+export function isSuspect(error: PulsewireError): boolean {
+  return (error.reason === "" || error.reason === "INTERNAL") && !shouldRetry(error, { idempotent: true });
+}
+
+/** Whether what a gateway sends may be sent again: its ids make it harmless. */
+export function mayBeRetried(error: PulsewireError): boolean {
+  return shouldRetry(error, { idempotent: true }) || isSuspect(error);
+}
+
+/**
  * Exponential back-off with full jitter: an even choice between 0 and the bound of this failure.
  *
  * @param failures failures in a row, from 1

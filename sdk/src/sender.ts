@@ -4,7 +4,8 @@ import { Code } from "./code.ts";
 import { asPulsewireError, PulsewireError } from "./errors.ts";
 import { droppedBy, type FinalOutcome, type SendOutcome } from "./outcome.ts";
 import { Pause } from "./pause.ts";
-import { isServerWide, retryDelayMs, shouldRetry } from "./retry.ts";
+import { isServerWide, isSuspect, mayBeRetried, retryDelayMs } from "./retry.ts";
+import { type Batch, halves, Suspects } from "./suspects.ts";
 
 /** Where a {@link Sender} has its batches from, and whom it tells what became of them. Nothing may throw. */
 export interface BatchSource<T> {
@@ -18,6 +19,8 @@ export interface BatchSource<T> {
   retried(count: number): void;
   /** An item has its outcome. */
   settle(item: T, outcome: FinalOutcome): void;
+  /** An item cannot be sent, and nobody has said why: it is kept where there is a place for it, and dropped otherwise. */
+  setAside(item: T, error: PulsewireError): void;
   /** The sender was stopped before these had theirs. */
   leave(items: T[]): void;
 }
@@ -32,14 +35,16 @@ export interface BatchSource<T> {
  *
  * What tells of the server as a whole opens the breaker, which all senders share; what concerns these items only, such
  * as a quota, pauses this sender alone.
+ * What nobody explained makes its batch a suspect, see {@link Suspects}.
  */
 export class Sender<T> {
   readonly #options: SenderOptions<T>;
   readonly #breaker: Breaker;
   readonly #source: BatchSource<T>;
   readonly #parked: Batch<T>[] = [];
-  readonly #inFlight = new Set<Promise<void>>();
-  readonly #abort = new AbortController();
+  readonly #suspects: Suspects<T>;
+  readonly #inFlight: Delivery[] = [];
+  #stopped = false;
   readonly #pause = new Pause(() => this.pump());
   #failures = 0;
   #pumpAsked = false;
@@ -48,6 +53,7 @@ export class Sender<T> {
     this.#options = options;
     this.#breaker = breaker;
     this.#source = source;
+    this.#suspects = new Suspects(options.ordered ?? false);
     breaker.onResume(() => this.pump());
   }
 
@@ -59,9 +65,11 @@ export class Sender<T> {
   /** Sends nothing more, and leaves what is under way to the source. */
   async stop(): Promise<void> {
     this.#pause.end();
-    this.#abort.abort();
-    await Promise.all(this.#inFlight);
-    for (const { items } of this.#parked.splice(0)) this.#source.leave(items);
+    this.#stopped = true;
+    for (const { abort } of this.#inFlight) abort.abort();
+    await Promise.all(this.#inFlight.map(({ ended }) => ended));
+    const batches = [...this.#suspects.batches.splice(0), ...this.#parked.splice(0)];
+    for (const { items } of batches) this.#source.leave(items);
   }
 
   /** Batches are made after the caller's own code has run, so that add() costs the same every time. */
@@ -76,33 +84,40 @@ export class Sender<T> {
 
   /** Sends what is to be sent now. */
   pump(): void {
-    while (!this.#pause.active && this.#breaker.admits && !this.#abort.signal.aborted) {
-      if (this.#inFlight.size >= (this.#failures > 0 ? 1 : this.#options.maxInFlight)) return;
+    while (!this.#pause.active && this.#breaker.admits && !this.#stopped) {
+      if (this.#inFlight.length >= (this.#failures > 0 ? 1 : this.#options.maxInFlight)) return;
       this.#source.refill();
-      const batch = this.#parked.shift() ?? this.#nextBatch();
+      const batch = this.#nextBatch();
       if (!batch) return;
-      const delivery = this.#deliver(batch).finally(() => {
-        this.#inFlight.delete(delivery);
+      // Each has a signal of its own: one for all would hold the listeners of the calls before, and all that they hold.
+      const abort = new AbortController();
+      const ended = this.#deliver(batch, abort.signal).finally(() => {
+        this.#inFlight.splice(this.#inFlight.indexOf(delivery), 1);
         this.pump();
       });
-      this.#inFlight.add(delivery);
+      const delivery = { abort, ended };
+      this.#inFlight.push(delivery);
     }
   }
 
   #nextBatch(): Batch<T> | undefined {
-    const items = this.#source.next();
-    return items && { items, attempts: 0 };
+    const { batches, full } = this.#suspects;
+    if (this.#suspects.isDue(this.#breaker.successes)) return batches.shift();
+    const parked = this.#parked.shift();
+    if (parked) return parked;
+    const items = full ? undefined : this.#source.next();
+    return items ? { items, attempts: 0, strikes: 0 } : batches.shift();
   }
 
-  async #deliver(batch: Batch<T>): Promise<void> {
+  async #deliver(batch: Batch<T>, signal: AbortSignal): Promise<void> {
     const { items } = batch;
     batch.attempts++;
     if (batch.attempts > 1) this.#source.retried(items.length);
     const limitMs = this.#breaker.callLimitMs;
     const epoch = this.#breaker.begin();
-    let outcomes: SendOutcome[];
+    let outcomes: readonly SendOutcome[];
     try {
-      outcomes = await this.#options.send(items, this.#abort.signal, limitMs);
+      outcomes = await this.#options.send(items, signal, limitMs);
       if (outcomes.length !== items.length) {
         const message = `The server gave ${outcomes.length} outcomes for ${items.length} items.`;
         throw new PulsewireError({ code: Code.DataLoss, message });
@@ -115,7 +130,8 @@ export class Sender<T> {
     this.#answered(batch, outcomes, epoch);
   }
 
-  #answered({ items, attempts }: Batch<T>, outcomes: SendOutcome[], epoch: number): void {
+  #answered(batch: Batch<T>, outcomes: readonly SendOutcome[], epoch: number): void {
+    const { items } = batch;
     const again: T[] = [];
     let delayMs: number | undefined;
     let error: PulsewireError | undefined;
@@ -130,7 +146,7 @@ export class Sender<T> {
       error ??= outcome.error;
     }
     if (error) {
-      this.#retry({ items: again, attempts }, error, delayMs, epoch);
+      this.#retry({ ...batch, items: again }, error, delayMs, epoch, again.length < items.length);
       this.#breaker.ended(epoch);
       return;
     }
@@ -140,29 +156,43 @@ export class Sender<T> {
       return;
     }
     this.#pauseFor(delayMs);
-    this.#park({ items: again, attempts });
+    const rest = { ...batch, items: again };
+    if (!this.#exhausted(rest)) this.#parked.push(rest);
   }
 
   #failed(batch: Batch<T>, error: PulsewireError, epoch: number): void {
-    const { items, attempts } = batch;
-    if (this.#abort.signal.aborted) {
+    const { items } = batch;
+    if (this.#stopped) {
       this.#source.leave(items);
     } else if (error.reason === "MESSAGE_TOO_LARGE" && items.length > 1) {
-      const half = Math.ceil(items.length / 2);
-      const [first, second] = [items.slice(0, half), items.slice(half)];
-      this.#parked.unshift({ items: first, attempts }, { items: second, attempts });
-    } else if (shouldRetry(error, { idempotent: true }) || this.#canWaitFor(error)) {
+      this.#parked.unshift(...halves(batch));
+    } else if (mayBeRetried(error) || this.#canWaitFor(error)) {
       this.#retry(batch, error, error.retryDelayMs, epoch);
     } else {
       this.#giveUp(items, droppedBy(error));
     }
   }
 
-  #retry(batch: Batch<T>, error: PulsewireError, serverDelayMs: number | undefined, epoch: number): void {
-    const shared = isServerWide(error);
+  /** @param othersPassed other items of the same batch got through */
+  #retry(
+    batch: Batch<T>,
+    error: PulsewireError,
+    serverDelayMs: number | undefined,
+    epoch: number,
+    othersPassed = false,
+  ): void {
+    const suspect = isSuspect(error);
+    const shared = suspect ? !othersPassed : isServerWide(error);
     const delayMs = shared ? this.#breaker.failed(epoch, serverDelayMs) : this.#pauseFor(serverDelayMs);
     const failures = shared ? this.#breaker.failures : this.#failures;
-    if (this.#park(batch)) this.#options.onRetry?.({ error, failures, delayMs });
+    if (this.#exhausted(batch)) return;
+    if (!suspect) {
+      this.#parked.push(batch);
+    } else if (!this.#suspects.add(batch, this.#breaker.successes, othersPassed)) {
+      for (const item of batch.items) this.#source.setAside(item, error);
+      return;
+    }
+    this.#options.onRetry?.({ error, failures, delayMs });
   }
 
   /** A key can be made valid again. What is on disk can wait for that, what is in memory would only fill it. */
@@ -178,13 +208,10 @@ export class Sender<T> {
     return delayMs;
   }
 
-  /** Puts a batch aside; false where it was given up. */
-  #park(batch: Batch<T>): boolean {
-    if (batch.attempts >= this.#options.retry.maxAttempts) {
-      this.#giveUp(batch.items, exhausted);
-      return false;
-    }
-    this.#parked.push(batch);
+  /** Gives up what was sent as often as allowed. */
+  #exhausted({ attempts, items }: Batch<T>): boolean {
+    if (attempts < this.#options.retry.maxAttempts) return false;
+    this.#giveUp(items, exhausted);
     return true;
   }
 
@@ -195,8 +222,7 @@ export class Sender<T> {
 
 const exhausted: FinalOutcome = { status: "dropped", code: "attempts", message: "Sent as often as allowed." };
 
-interface Batch<T> {
-  items: T[];
-  /** Times it was sent. */
-  attempts: number;
+interface Delivery {
+  abort: AbortController;
+  ended: Promise<void>;
 }

@@ -1,4 +1,6 @@
 import type { Backlog, BacklogListener } from "../backlog.ts";
+import type { PulsewireError } from "../errors.ts";
+import type { FinalOutcome } from "../outcome.ts";
 import type { Item } from "../queue.ts";
 import type { Lane } from "./lane.ts";
 import type { Segment } from "./segment.ts";
@@ -8,7 +10,7 @@ import type { Spool } from "./spool.ts";
 export interface Codec<T> {
   encode(item: T): Uint8Array;
   /** Keeps none of the bytes, which are good for this call only. @throws where they were written by another version */
-  decode(bytes: Uint8Array): T;
+  decode(bytes: Buffer, start: number, end: number): T;
 }
 
 /** What is kept in a spool: a lane for urgent items where there are any, and one for all others. */
@@ -16,6 +18,7 @@ export class SpoolBacklog<T extends Item> implements Backlog<T> {
   readonly last: number;
   readonly #isUrgent: (item: T) => boolean;
   readonly #codec: Codec<T>;
+  readonly #spool: Spool;
   readonly #normal: Lane;
   readonly #urgent: Lane | undefined;
   #listener: BacklogListener<T> | undefined;
@@ -23,12 +26,13 @@ export class SpoolBacklog<T extends Item> implements Backlog<T> {
   /** @param isUrgent default: nothing is */
   constructor(spool: Spool, name: string, codec: Codec<T>, isUrgent?: (item: T) => boolean) {
     this.#codec = codec;
+    this.#spool = spool;
     this.#isUrgent = isUrgent ?? (() => false);
     const listener = {
       onLost: (count: number, reason: string, first: number, last: number) =>
         this.#listener?.onLost(count, reason, first, last),
-      onUnwritten: (sequence: number, payload: Uint8Array) => {
-        const item = codec.decode(payload);
+      onUnwritten: (sequence: number, payload: Buffer) => {
+        const item = codec.decode(payload, 0, payload.length);
         item.sequence = sequence;
         this.#listener?.onUnwritten(item);
       },
@@ -59,22 +63,31 @@ export class SpoolBacklog<T extends Item> implements Backlog<T> {
     return item.place !== undefined;
   }
 
-  read(): T[] {
-    const items: T[] = [];
+  setAside(item: T, { message }: PulsewireError): FinalOutcome | undefined {
+    const path = this.#spool.setAside(this.#laneOf(item).name, item.sequence, this.#codec.encode(item));
+    if (path === undefined) return undefined;
+    return { status: "dropped", code: "set_aside", message: `${message} It is kept in ${path}.` };
+  }
+
+  read(onItem: (item: T) => void): number {
+    let items = 0;
     const take = (bytes: Buffer, start: number, end: number, sequence: number, segment: Segment) => {
+      let item: T;
       try {
-        const item = this.#codec.decode(bytes.subarray(start, end));
-        item.sequence = sequence;
-        item.place = segment;
-        items.push(item);
+        item = this.#codec.decode(bytes, start, end);
       } catch {
         // Whole, but of another version's making: it can never be sent.
         segment.settle(sequence);
         this.#listener?.onLost(1, "spool_damaged", sequence, sequence);
+        return;
       }
+      item.sequence = sequence;
+      item.place = segment;
+      items++;
+      onItem(item);
     };
     const read = () => this.#urgent?.read(take) || this.#normal.read(take);
-    while (read() > 0 && items.length === 0);
+    while (read() > 0 && items === 0);
     return items;
   }
 

@@ -1,9 +1,10 @@
 import { randomBytes } from "node:crypto";
-import { existsSync, renameSync, statSync } from "node:fs";
+import { existsSync, renameSync, statSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import type { Place } from "../backlog.ts";
-import { readAcks } from "./acks.ts";
+import { type AckFrame, readAcks } from "./acks.ts";
 import type { SegmentReader } from "./reader.ts";
+import { headerBytes, recordBuffer, writeRecord } from "./record.ts";
 
 /** What a segment asks of its lane. */
 export interface SegmentOwner {
@@ -42,7 +43,7 @@ export class Segment implements Place {
   /** Sequences less `first` that were settled before it was opened. */
   acked: Set<number> = new Set();
   /** Sequences less `first` that are settled and not yet in the file of acks. */
-  newAcks: number[] = [];
+  newAcks: AckFrame | undefined = undefined;
 
   constructor(owner: SegmentOwner, path: string, ackPath: string, salt: number, first: number) {
     this.#owner = owner;
@@ -62,19 +63,44 @@ export class Segment implements Place {
   }
 }
 
+/** Where its name ends once nothing more is appended. */
+const sealedName = (path: string, records: number, last: number) =>
+  path.replace(/\.log$/, `.${records}.${last}.log`);
+
 const namePattern = /^([a-z-]+)\.(\d{15})\.([0-9a-f]{8})(?:\.(\d+)\.(\d+))?\.log$/;
 
 /** A new, empty segment; its file is not made here. */
 export function newSegment(owner: SegmentOwner, directory: string, lane: string, first: number): Segment {
+  const { stem, salt } = newStem(directory, lane, first);
+  return new Segment(owner, `${stem}.log`, `${stem}.ack`, salt, first);
+}
+
+/** Writes a segment of one record. Returns its path. */
+export function writeSegment(
+  directory: string,
+  lane: string,
+  sequence: number,
+  payload: Uint8Array,
+  sync: boolean,
+): string {
+  const { stem, salt } = newStem(directory, lane, sequence);
+  const buffer = recordBuffer(Buffer.allocUnsafe(headerBytes + payload.length));
+  writeRecord(buffer, 0, salt, sequence, Date.now(), payload);
+  const path = sealedName(`${stem}.log`, 1, sequence);
+  writeFileSync(path, buffer.bytes, { flag: "wx", flush: sync });
+  return path;
+}
+
+function newStem(directory: string, lane: string, first: number): { stem: string; salt: number } {
   const salt = randomBytes(4);
   const stem = join(directory, `${lane}.${String(first).padStart(15, "0")}.${salt.toString("hex")}`);
-  return new Segment(owner, `${stem}.log`, `${stem}.ack`, salt.readUInt32BE(), first);
+  return { stem, salt: salt.readUInt32BE() };
 }
 
 /** Fixed in its name once it is complete: what a segment held is known without reading it. */
 export function seal(segment: Segment): void {
   segment.sealed = true;
-  const path = segment.path.replace(/\.log$/, `.${segment.records}.${segment.last}.log`);
+  const path = sealedName(segment.path, segment.records, segment.last);
   renameSync(segment.path, path);
   segment.path = path;
 }
@@ -107,7 +133,7 @@ export function openSegment(
   } else {
     segment.last = segment.first;
     const count = (_bytes: Buffer, sequence: number) => {
-      segment.last = sequence;
+      segment.last = Math.max(segment.last, sequence);
       if (!segment.acked.has(sequence - segment.first)) segment.unread++;
     };
     while (reader.read(segment, count) === false);

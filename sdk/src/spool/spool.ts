@@ -4,7 +4,7 @@ import { Lane } from "./lane.ts";
 import type { LossReason, SyncPolicy } from "./lane-options.ts";
 import { takeLock } from "./lock.ts";
 import type { Segment } from "./segment.ts";
-import { stemOf } from "./segment.ts";
+import { stemOf, writeSegment } from "./segment.ts";
 
 /** How a gateway keeps on disk what is not delivered. */
 export interface SpoolOptions {
@@ -29,13 +29,15 @@ export interface SpoolOptions {
 /** What becomes of the records of one lane. */
 export interface LaneListener {
   onLost(count: number, reason: LossReason, first: number, last: number): void;
-  onUnwritten(sequence: number, payload: Uint8Array): void;
+  onUnwritten(sequence: number, payload: Buffer): void;
 }
 
 const maxSegmentBytes = 8 * 1024 * 1024;
 const minSegmentBytes = 16 * 1024;
 /** Broken bytes are kept for whoever wants to look at them, up to this many files. */
-const maxSetAside = 100;
+const maxBroken = 100;
+/** And what could not be sent. */
+const maxSetAside = 1_000;
 
 /** A directory of lanes with a lock, a bound on its size and a timer for syncs. */
 export class Spool {
@@ -46,6 +48,7 @@ export class Spool {
   readonly #timer: NodeJS.Timeout | undefined;
   readonly #maxBytes: number;
   readonly #segmentBytes: number;
+  #broken = 0;
   #setAside = 0;
 
   /** @throws SpoolLockedError where another process has it, and whatever the file system throws */
@@ -90,6 +93,25 @@ export class Spool {
     return lane;
   }
 
+  /**
+   * Keeps an item of this lane as a segment of its own in the directory `aside`: moved into the spool's own, it is sent again.
+   *
+   * @returns its path; `undefined` where the file system refuses it, or so many are there that it would never end
+   */
+  setAside(lane: string, sequence: number, payload: Uint8Array): string | undefined {
+    if (this.#setAside >= maxSetAside) return undefined;
+    const directory = join(this.directory, "aside");
+    try {
+      mkdirSync(directory, { recursive: true, mode: 0o700 });
+      const path = writeSegment(directory, lane, sequence, payload, this.#sync !== "none");
+      this.#setAside++;
+      return path;
+    } catch (error) {
+      this.#options.onError?.(error as Error);
+      return undefined;
+    }
+  }
+
   /** Writes and syncs everything, and gives the directory back. */
   close(): void {
     clearInterval(this.#timer);
@@ -108,7 +130,7 @@ export class Spool {
   }
 
   #keepBroken(segment: Segment, offset: number, bytes: Uint8Array): void {
-    if (++this.#setAside > maxSetAside) return;
+    if (++this.#broken > maxBroken) return;
     const directory = join(this.directory, "broken");
     try {
       mkdirSync(directory, { recursive: true });

@@ -2,6 +2,7 @@ import { Code } from "../code.ts";
 import { type FieldViolation, PulsewireError, type Reason } from "../errors.ts";
 import { readFields } from "../message-reader.ts";
 import { parseRetryAfter } from "../retry-after.ts";
+import type { AnswerHeaders } from "./exchange.ts";
 
 /** A detail of an error: a `google.protobuf.Any`. */
 export interface Detail {
@@ -15,9 +16,10 @@ export function errorOf(
   code: Code,
   message: string,
   details: readonly Detail[],
-  headers: Headers,
+  headers: AnswerHeaders,
+  knownReason: Reason | "" = "",
 ): PulsewireError {
-  let reason = "";
+  let reason: string = knownReason;
   const metadata: Record<string, string> = {};
   const violations: FieldViolation[] = [];
   // A proxy's Retry-After may be longer than the service's own delay.
@@ -45,16 +47,20 @@ export function errorOf(
 }
 
 /** The error of an answer that is none of the service's, such as a proxy's. */
-export function httpError(status: number, headers: Headers): PulsewireError {
-  return errorOf(codeOfHttp[status] ?? Code.Unknown, `HTTP ${status}`, [], headers);
+export function httpError(status: number, headers: AnswerHeaders): PulsewireError {
+  const reason = status === contentTooLarge ? "MESSAGE_TOO_LARGE" : "";
+  return errorOf(codeOfHttp[status] ?? Code.Unknown, `HTTP ${status}`, [], headers, reason);
 }
 
-/** As gRPC maps them. */
+const contentTooLarge = 413;
+
+/** As gRPC maps them, and 413, which is one of proxies. */
 const codeOfHttp: Record<number, Code> = {
   400: Code.Internal,
   401: Code.Unauthenticated,
   403: Code.PermissionDenied,
   404: Code.Unimplemented,
+  [contentTooLarge]: Code.ResourceExhausted,
   429: Code.Unavailable,
   502: Code.Unavailable,
   503: Code.Unavailable,
