@@ -301,6 +301,32 @@ describe("lane", () => {
     );
   });
 
+  test("a record that is appended while another begins a segment, as when a drop is told: both are kept", (t) => {
+    const directory = folder(t);
+    let inner = true;
+    const { lane, told } = open(directory, {
+      beforeSegment() {
+        if (!inner) return;
+        inner = false;
+        lane.append(2, Buffer.from("inner"), false);
+      },
+    });
+    lane.append(1, Buffer.from("outer"), false);
+    const read = readAll(lane);
+    assert.deepEqual(
+      read.map(({ payload }) => String(payload)),
+      ["inner", "outer"],
+    );
+    const [first, second] = read;
+    if (first) lane.settle(first.sequence, first.segment);
+    lane.close();
+    assert.deepEqual([told.lost, told.errors, lane.persisted], [{}, [], 1]);
+    const { lane: again } = open(directory);
+    assert.deepEqual(sequences(readAll(again)), [1]);
+    if (second) again.settle(second.sequence, second.segment);
+    again.close();
+  });
+
   test("too old: dropped as expired", async (t) => {
     const directory = folder(t);
     write(directory, [Buffer.from("old"), Buffer.from("old")]);

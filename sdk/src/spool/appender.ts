@@ -11,7 +11,7 @@ export interface AppenderListener {
   /** The segment takes nothing more. */
   onEnded(segment: Segment): void;
   /** A record could not be written to the segment, and no copy of it is held. */
-  onUnwritten(sequence: number, segment: Segment, payload: Uint8Array): void;
+  onUnwritten(sequence: number, segment: Segment, payload: Buffer): void;
 }
 
 /** Records that one write takes at most: what a killed process can lose. */
@@ -30,7 +30,7 @@ export class Appender {
   /** Records that wait for their write, and how many of them somebody holds a copy of: those come first. */
   #buffered = 0;
   #held = 0;
-  /** Sequence of the last of them. */
+  /** The highest sequence so far. */
   #last = 0;
   #active: { segment: Segment; fd: number } | undefined;
   #dirty = false;
@@ -70,6 +70,8 @@ export class Appender {
     this.write();
     this.endSegment();
     this.#options.beforeSegment();
+    // A program that is told of a drop may have queued something, which has begun a segment.
+    if (this.#active) return this.segmentFor(sequence, payloadBytes);
     try {
       const segment = newSegment(this.#owner, directory, name, sequence);
       this.#active = { segment, fd: openSync(segment.path, "ax") };
@@ -93,7 +95,7 @@ export class Appender {
     const bytes = headerBytes + payload.length;
     this.#buffered++;
     if (held) this.#held++;
-    this.#last = sequence;
+    this.#last = Math.max(this.#last, sequence);
     if (bytes > bufferBytes) {
       const buffer = recordBuffer(Buffer.allocUnsafe(bytes));
       writeRecord(buffer, 0, segment.salt, sequence, timeMs, payload);
@@ -185,7 +187,7 @@ export class Appender {
       this.#options.onError(truncating as Error);
     }
     let index = 0;
-    scan(recordBuffer(bytes), segment.salt, true, (sequence, _timeMs, start, end) => {
+    scan(recordBuffer(bytes), segment.salt, true, (sequence, start, end) => {
       if (index++ >= held) this.#listener.onUnwritten(sequence, segment, bytes.subarray(start, end));
     });
     this.endSegment();

@@ -1,8 +1,9 @@
 import { readdirSync, readFileSync, statSync, unlinkSync } from "node:fs";
-import { appendAcks } from "./acks.ts";
+import { AckFrame, maxAcks } from "./acks.ts";
 import { Appender } from "./appender.ts";
 import type { LaneOptions, LossReason } from "./lane-options.ts";
 import { SegmentReader } from "./reader.ts";
+import { isOlder } from "./record.ts";
 import { openSegment, type Segment, type SegmentOwner } from "./segment.ts";
 
 /** Told of a record that is read back: its bytes, good until the next read, and where it is to be settled. */
@@ -16,8 +17,8 @@ export type OnLaneRecord = (
 
 /** What is settled is written down after this time. A killed process sends it once more, which the ids make harmless. */
 const ackDelayMs = 100;
-/** Or with so many of one segment. */
-const maxNewAcks = 10_000;
+/** Frames kept for later. */
+const maxSpareFrames = 4;
 
 /** A log of records in order: appended at one end, read at the other, settled in any order. */
 export class Lane implements SegmentOwner {
@@ -26,6 +27,7 @@ export class Lane implements SegmentOwner {
   readonly #reader: SegmentReader;
   readonly #segments: Segment[] = [];
   readonly #withAcks = new Set<Segment>();
+  readonly #spareFrames: AckFrame[] = [];
   #scheduled: NodeJS.Immediate | undefined;
   #ackTimer: NodeJS.Timeout | undefined;
   #unread = 0;
@@ -66,6 +68,11 @@ export class Lane implements SegmentOwner {
     this.#unread += segment.unread;
     this.#persisted += segment.remaining;
     this.#removeIfDone(segment);
+  }
+
+  /** First part of the names of its files. */
+  get name(): string {
+    return this.#options.name;
   }
 
   /** Records of which no copy is in memory. */
@@ -148,15 +155,18 @@ export class Lane implements SegmentOwner {
     if (segment.gone || sequence > segment.last) return;
     segment.remaining--;
     this.#persisted--;
-    const acks = segment.newAcks.push(sequence - segment.first);
     if (segment.sealed && segment.remaining === 0) {
       this.#removeIfDone(segment);
-    } else if (acks === 1) {
+      return;
+    }
+    // One that came in between, see Appender: after a restart it is sent once more.
+    if (sequence < segment.first) return;
+    if (!segment.newAcks) {
+      segment.newAcks = this.#spareFrames.pop() ?? new AckFrame();
       this.#withAcks.add(segment);
       this.#ackTimer ??= setTimeout(() => this.writeAcks(), ackDelayMs).unref();
-    } else if (acks >= maxNewAcks) {
-      this.#writeAcks(segment);
     }
+    if (segment.newAcks.push(sequence - segment.first) === maxAcks) this.#writeAcks(segment);
   }
 
   /** Removes the oldest segment, whatever is in it. */
@@ -200,9 +210,9 @@ export class Lane implements SegmentOwner {
   #readFrom(segment: Segment, onRecord: OnLaneRecord): number {
     const oldest = Date.now() - this.#options.maxAgeMs;
     let found = 0;
-    const end = this.#reader.read(segment, (bytes, sequence, timeMs, start, end) => {
+    const end = this.#reader.read(segment, (bytes, sequence, start, end) => {
       if (segment.unread === 0 || segment.acked.has(sequence - segment.first)) return;
-      if (timeMs < oldest) {
+      if (isOlder(bytes, start, oldest)) {
         this.#lose(segment, 1, "spool_expired", sequence, sequence);
         return;
       }
@@ -228,21 +238,29 @@ export class Lane implements SegmentOwner {
   }
 
   #writeAcks(segment: Segment): void {
-    if (segment.gone || segment.newAcks.length === 0) return;
+    const frame = segment.newAcks;
+    if (!frame) return;
     try {
       segment.hasAcks = true;
-      appendAcks(segment.ackPath, segment.newAcks);
+      frame.appendTo(segment.ackPath);
     } catch (error) {
       // These are sent once more after a restart.
       this.#options.onError(error as Error);
     }
-    segment.newAcks = [];
+    this.#dropAcks(segment);
+  }
+
+  #dropAcks(segment: Segment): void {
+    const frame = segment.newAcks;
+    segment.newAcks = undefined;
+    frame?.clear();
+    if (frame && this.#spareFrames.length < maxSpareFrames) this.#spareFrames.push(frame);
   }
 
   #removeIfDone(segment: Segment): void {
     if (!segment.sealed || segment.remaining > 0 || segment.unread > 0 || segment.gone) return;
     segment.gone = true;
-    segment.newAcks = [];
+    this.#dropAcks(segment);
     this.#segments.splice(this.#segments.indexOf(segment), 1);
     try {
       unlinkSync(segment.path);
