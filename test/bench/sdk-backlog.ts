@@ -4,36 +4,21 @@
  */
 import { execFile, fork } from "node:child_process";
 import { once } from "node:events";
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { stripTypeScriptTypes } from "node:module";
 import os from "node:os";
 import path from "node:path";
 import { parseArgs, promisify } from "node:util";
 import type * as Sdk from "../../sdk/src/index.ts";
 import { printResult, show } from "./report.ts";
 import { buildSdk, builtSdk } from "./sdk/build.ts";
+import type { Drained } from "./sdk/drain.ts";
 import { benchEvent } from "./sdk/event.ts";
 import { startSink } from "./sdk/processes.ts";
 
-const pollMs = 20;
 /** Where nobody listens. */
 const nowhere = "http://127.0.0.1:9";
 const maxBytes = 8 * 1024 ** 3;
-
-interface Memory {
-  readonly rss: number;
-  /** On V8's heap and beside it. */
-  readonly used: number;
-}
-
-interface Drained {
-  readonly bare: Memory;
-  readonly loaded: Memory;
-  readonly started: Memory;
-  readonly peak: Memory;
-  readonly openMs: number;
-  readonly seconds: number;
-  readonly delivered: number;
-}
 
 /** Queues events while there is no server. */
 async function fill(directory: string, bytes: number): Promise<number> {
@@ -51,35 +36,10 @@ async function fill(directory: string, bytes: number): Promise<number> {
   return persisted;
 }
 
-/** Delivers it all; a program without TypeScript, which would be a third of the memory. */
-const drain = `
-  const memory = () => {
-    const { rss, heapUsed, external } = process.memoryUsage();
-    return { rss, used: heapUsed + external };
-  };
-  const [sdk, endpoint, directory] = process.argv.slice(1);
-  gc();
-  const bare = memory();
-  const { createGateway } = await import(sdk);
-  gc();
-  const loaded = memory();
-  const begun = performance.now();
-  const spool = { directory, maxBytes: ${maxBytes}, sync: "none" };
-  const gateway = createGateway({ endpoint, apiKey: "evp_bench", spool });
-  const openMs = performance.now() - begun;
-  const started = memory();
-  let used = started.used;
-  setInterval(() => {
-    used = Math.max(used, memory().used);
-  }, ${pollMs});
-  const { accepted: delivered } = await gateway.flush();
-  const rss = process.resourceUsage().maxRSS * 1024;
-  const seconds = (performance.now() - begun) / 1000;
-  console.log(JSON.stringify({ bare, loaded, started, peak: { rss, used }, openMs, seconds, delivered }));
-  process.exit();`;
-
 async function runDrain(directory: string, endpoint: string): Promise<Drained> {
-  const args = ["--expose-gc", "--input-type=module", "--eval", drain, builtSdk, endpoint, directory];
+  const source = await readFile(path.join(import.meta.dirname, "sdk/drain.ts"), "utf8");
+  const program = ["--expose-gc", "--input-type=module", "--eval", stripTypeScriptTypes(source)];
+  const args = [...program, builtSdk, endpoint, directory, String(maxBytes)];
   const { stdout } = await promisify(execFile)(process.execPath, args);
   return JSON.parse(stdout) as Drained;
 }
@@ -98,22 +58,34 @@ async function measure(bytes: number): Promise<void> {
     await using sink = await startSink();
     const persisted = await runFill(directory, bytes);
     const drained = await runDrain(directory, sink.grpcUrl);
-    const { bare, openMs, seconds, delivered } = drained;
+    const { bare, started, openMs, seconds, cpuSeconds, delivered } = drained;
     const mb = (value: number) => show(value / 2 ** 20);
     const stages = ["bare", "loaded", "started", "peak"] as const;
+    const parts = ["program", "young", "old", "malloc", "other", "used"] as const;
     printResult({
       name: "sdk-backlog",
-      title: `A spool of ${show(bytes / 1e6)} MB: MiB of the process, and over a bare Node's`,
-      columns: ["", "RSS", "over bare", "heap and external", "over bare"],
+      title: `A spool of ${show(bytes / 1e6)} MB: MiB of the process; over a bare Node's, over a gateway's that has just begun`,
+      columns: [
+        "",
+        "RSS",
+        "over bare",
+        "over begun",
+        "program",
+        "young generation",
+        "rest of the heap",
+        "malloc",
+        "other",
+        "heap and external in use",
+      ],
       rows: stages.map((stage) => [
         stage,
         mb(drained[stage].rss),
         mb(drained[stage].rss - bare.rss),
-        mb(drained[stage].used),
-        mb(drained[stage].used - bare.used),
+        mb(drained[stage].rss - started.rss),
+        ...parts.map((part) => mb(drained[stage][part])),
       ]),
       notes: [
-        `${delivered} of ${persisted} delivered in ${show(seconds)} s; the gateway was there after ${show(openMs)} ms.`,
+        `${delivered} of ${persisted} delivered in ${show(seconds)} s with ${show((cpuSeconds / delivered) * 1e6)} µs of CPU each; the gateway was there after ${show(openMs)} ms.`,
       ],
       figures: drained,
     });
