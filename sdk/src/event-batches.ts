@@ -32,16 +32,22 @@ export function toIngestRequest(events: readonly PackedEvent[]): Uint8Array[] {
  *
  * @param sent how many were sent
  */
-export function readOutcomes(response: Uint8Array, sent: number): SendOutcome[] {
+export function readOutcomes(response: Uint8Array, sent: number): readonly SendOutcome[] {
   const outcomes: SendOutcome[] = [];
   let acceptedCount = 0;
   readFields(response, (field, { bytes }) => {
     if (field === 1) acceptedCount = readAccepted(bytes);
     else if (field === 2) outcomes.push(quickOutcome(bytes) ?? readItemOutcome(bytes));
   });
-  return outcomes.length === 0 && acceptedCount === sent
-    ? new Array<SendOutcome>(sent).fill(accepted)
-    : outcomes;
+  return outcomes.length === 0 && acceptedCount === sent ? allAccepted(sent) : outcomes;
+}
+
+/** One array for many batches: most have the same number. */
+let lastAccepted: readonly SendOutcome[] = [];
+
+function allAccepted(count: number): readonly SendOutcome[] {
+  if (lastAccepted.length !== count) lastAccepted = new Array<SendOutcome>(count).fill(accepted);
+  return lastAccepted;
 }
 
 /** Of OutcomeCounts. */

@@ -43,7 +43,7 @@ export class EventPacker {
       const end = this.#write(page.bytes, start, input, priority);
       if (end <= page.bytes.length) {
         this.#used = end;
-        return new PackedEvent(page, start, end, priority);
+        return PackedEvent.of(page, start, end, priority);
       }
       page.release();
       this.#page = this.#pool.take(end - start);

@@ -1,5 +1,5 @@
 import { promisify } from "node:util";
-import { constants, gunzip, gzip } from "node:zlib";
+import { constants, createGzip, type Gzip, gunzip, gzip, type ZlibReset } from "node:zlib";
 import { maxResponseBytes } from "./client-options.ts";
 
 const compressAt = promisify(gzip);
@@ -14,28 +14,58 @@ export function compressFast(bytes: Uint8Array): Promise<Buffer<ArrayBuffer>> {
   return compressAt(bytes, { level: constants.Z_BEST_SPEED, chunkSize });
 }
 
-/** Memory kept to put pieces together in: fresh memory costs as much as the copying. */
-const spares: Buffer[] = [];
-const maxSpares = 4;
-const spareBytes = 1024 * 1024;
-/** Less is put together in memory of its own. */
-const minSpareUse = 128 * 1024;
+/** Less is compressed by itself, more too. */
+const minReuseBytes = 16 * 1024;
+const maxReuseBytes = 1024 * 1024;
+const chunkBytes = 64 * 1024;
+
+/**
+ * Compresses one batch after the other, with the memory of the first: a quarter of a megabyte for the state of zlib, and what
+ * pieces are put together in. Fresh memory costs as much as the copying, and leaves the allocator in pieces.
+ */
+class Compressor {
+  // Its type lacks reset(), which Node has for all that deflate.
+  readonly #stream = createGzip({ level: constants.Z_BEST_SPEED, chunkSize: chunkBytes }) as Gzip & ZlibReset;
+  readonly #input = Buffer.allocUnsafeSlow(maxReuseBytes);
+  #output: Buffer[] = [];
+
+  constructor() {
+    this.#stream.on("data", (chunk: Buffer) => this.#output.push(chunk));
+  }
+
+  /** One at a time. */
+  compress(pieces: readonly Uint8Array[]): Promise<Buffer> {
+    let size = 0;
+    for (const piece of pieces) {
+      this.#input.set(piece, size);
+      size += piece.length;
+    }
+    return new Promise((resolve, reject) => {
+      this.#stream.once("error", reject);
+      this.#stream.write(this.#input.subarray(0, size));
+      this.#stream.flush(constants.Z_FINISH, () => {
+        this.#stream.off("error", reject);
+        this.#stream.reset();
+        const output = this.#output;
+        this.#output = [];
+        resolve(output.length === 1 ? (output[0] as Buffer) : Buffer.concat(output));
+      });
+    });
+  }
+}
+
+const compressors: Compressor[] = [];
+const maxCompressors = 4;
 
 /** The same, of pieces that lie behind each other. */
 export async function compressPieces(pieces: readonly Uint8Array[]): Promise<Buffer> {
   const size = pieces.reduce((sum, { length }) => sum + length, 0);
-  if (size > spareBytes || size < minSpareUse) return compressFast(Buffer.concat(pieces, size));
-  const spare = spares.pop() ?? Buffer.allocUnsafeSlow(spareBytes);
-  let at = 0;
-  for (const piece of pieces) {
-    spare.set(piece, at);
-    at += piece.length;
-  }
-  try {
-    return await compressFast(spare.subarray(0, size));
-  } finally {
-    if (spares.length < maxSpares) spares.push(spare);
-  }
+  if (size > maxReuseBytes || size < minReuseBytes) return compressFast(Buffer.concat(pieces, size));
+  const compressor = compressors.pop() ?? new Compressor();
+  const compressed = await compressor.compress(pieces);
+  // Not where it failed.
+  if (compressors.length < maxCompressors) compressors.push(compressor);
+  return compressed;
 }
 
 /** Undoes it, up to what an answer may have. */

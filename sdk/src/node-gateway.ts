@@ -1,3 +1,4 @@
+import { explainBroken } from "./broken-connection.ts";
 import { baseUrlOf, maxResponseBytes } from "./client-options.ts";
 import { Code } from "./code.ts";
 import { PulsewireError } from "./errors.ts";
@@ -27,6 +28,7 @@ function createNodeCaller(options: NodeClientOptions): UnaryCaller {
     protocol,
     compress: compression === "gzip" ? compressPieces : undefined,
     decompress: decompressAnswer,
+    explain: explainBroken,
     close: () =>
       connection.close(new PulsewireError({ code: Code.Canceled, message: "The client was closed." })),
   });

@@ -3,23 +3,39 @@ import { type Page, PagePool } from "./event-pages.ts";
 import { eventTag } from "./event-tags.ts";
 import type { Item } from "./queue.ts";
 
+/**
+ * Objects kept for later. An object lives until its event is settled, too long for V8's young generation to stay small: with
+ * new ones for all events of a large backlog it grows to its bound of tens of megabytes.
+ */
+const spares: PackedEvent[] = [];
+const maxSpares = 4096;
+
 /** An event ready to be sent: a range of a page of memory that many share, encoded once, however often it is sent. */
 export class PackedEvent implements Item {
-  readonly page: Page;
+  page: Page;
   /** Where it begins: with its tag and length, as it stands in a request. */
-  readonly start: number;
-  readonly end: number;
+  start = 0;
+  end = 0;
   /** 1 to 10. */
-  readonly priority: number;
+  priority = 0;
   sequence = 0;
   place: Place | undefined = undefined;
 
-  constructor(page: Page, start: number, end: number, priority: number) {
+  /** An event that lies in this page. */
+  static of(page: Page, start: number, end: number, priority: number): PackedEvent {
+    const event = spares.pop() ?? new PackedEvent(page);
     page.use();
+    event.page = page;
+    event.start = start;
+    event.end = end;
+    event.priority = priority;
+    event.sequence = 0;
+    event.place = undefined;
+    return event;
+  }
+
+  private constructor(page: Page) {
     this.page = page;
-    this.start = start;
-    this.end = end;
-    this.priority = priority;
   }
 
   get size(): number {
@@ -46,9 +62,10 @@ export class PackedEvent implements Item {
     return decoder.decode(bytes.subarray(at, at + length));
   }
 
-  /** Gives its bytes back: called once, when they are never read again. */
+  /** Gives its bytes back, and itself for another event: called once, when neither is read again. */
   free(): void {
     this.page.release();
+    if (spares.length < maxSpares) spares.push(this);
   }
 }
 
@@ -65,21 +82,21 @@ export class EventPages {
    *
    * @throws TypeError where they are none
    */
-  copy(bytes: Uint8Array): PackedEvent {
-    const { length } = bytes;
-    if (bytes[0] !== eventTag.events || length < 4)
+  copy(bytes: Buffer, from: number, to: number): PackedEvent {
+    const length = to - from;
+    if (bytes[from] !== eventTag.events || length < 4)
       throw new TypeError("These are not the bytes of an event.");
     if (this.#used + length > this.#page.bytes.length) {
       this.#page.release();
       this.#page = this.#pool.take(length);
       this.#used = 0;
     }
-    this.#page.bytes.set(bytes, this.#used);
+    bytes.copy(this.#page.bytes, this.#used, from, to);
     const start = this.#used;
     this.#used += length;
     // The packer writes the priority last.
-    const priority = bytes[length - 2] === eventTag.priority ? (bytes[length - 1] as number) : 1;
-    return new PackedEvent(this.#page, start, this.#used, Math.min(priority, maxPriority));
+    const priority = bytes[to - 2] === eventTag.priority ? (bytes[to - 1] as number) : 1;
+    return PackedEvent.of(this.#page, start, this.#used, Math.min(priority, maxPriority));
   }
 }
 

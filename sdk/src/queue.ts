@@ -136,17 +136,19 @@ export class Queue<T extends Item> {
 
   /** Takes the next items out, highest level first, up to both limits but at least one. They count until they are released. */
   cut(maxItems: number, maxBytes: number): T[] {
-    const items: T[] = [];
+    const items = new Array<T>(Math.min(maxItems, this.#length));
+    let count = 0;
     let bytes = 0;
-    while (items.length < maxItems && this.#length > 0) {
+    while (count < items.length) {
       const fifo = this.#highest();
       const item = fifo.peek() as T;
-      if (items.length > 0 && bytes + item.size > maxBytes) break;
+      if (count > 0 && bytes + item.size > maxBytes) break;
       fifo.shift();
-      this.#length--;
-      items.push(item);
+      items[count++] = item;
       bytes += item.size;
     }
+    items.length = count;
+    this.#length -= count;
     this.#bytes -= bytes;
     return items;
   }

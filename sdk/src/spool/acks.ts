@@ -1,13 +1,33 @@
 import { appendFileSync, readFileSync } from "node:fs";
 import { crc32 } from "node:zlib";
 
-/** Appends a frame that says which records are settled: count 4, CRC 4, then 4 for each record. */
-export function appendAcks(path: string, records: readonly number[]): void {
-  const frame = Buffer.allocUnsafe(8 + records.length * 4);
-  frame.writeUInt32BE(records.length, 0);
-  for (const [index, record] of records.entries()) frame.writeUInt32BE(record, 8 + index * 4);
-  frame.writeUInt32BE(crc32(frame.subarray(8), records.length), 4);
-  appendFileSync(path, frame);
+/** Records that a frame has room for. */
+export const maxAcks = 10_000;
+
+/** Says which records are settled: count 4, CRC 4, then 4 for each record. Can be used again and again. */
+export class AckFrame {
+  readonly #bytes = Buffer.allocUnsafeSlow(8 + maxAcks * 4);
+  /** The same bytes: a method of Buffer would make some garbage for each record. */
+  readonly #view = new DataView(this.#bytes.buffer);
+  #count = 0;
+
+  /** Adds a record; there must be room. Returns how many there are. */
+  push(record: number): number {
+    this.#view.setUint32(8 + this.#count * 4, record);
+    return ++this.#count;
+  }
+
+  /** Appends it to a file. */
+  appendTo(path: string): void {
+    const frame = this.#bytes.subarray(0, 8 + this.#count * 4);
+    frame.writeUInt32BE(this.#count, 0);
+    frame.writeUInt32BE(crc32(frame.subarray(8), this.#count), 4);
+    appendFileSync(path, frame);
+  }
+
+  clear(): void {
+    this.#count = 0;
+  }
 }
 
 /**

@@ -16,7 +16,7 @@ export interface LaneOptions {
   /** Records that were never read are lost, whose sequences are in this range. */
   onLost(count: number, reason: LossReason, first: number, last: number): void;
   /** A record could not be written, and no copy of it is held. */
-  onUnwritten(sequence: number, payload: Uint8Array): void;
+  onUnwritten(sequence: number, payload: Buffer): void;
   /** The file system refused something. */
   onError(error: Error): void;
   /** Bytes of a segment that hold no whole record. */

@@ -1,12 +1,12 @@
 import { readRange } from "./files.ts";
 import type { LaneOptions } from "./lane-options.ts";
-import { type OnRecord, recordBuffer, scan } from "./record.ts";
+import { recordBuffer, scan } from "./record.ts";
 import type { Segment } from "./segment.ts";
 
 const readBytes = 256 * 1024;
 
 /** Told of a record; its payload is good until the next read. */
-export type OnRead = (bytes: Buffer, ...record: Parameters<OnRecord>) => void;
+export type OnRead = (bytes: Buffer, sequence: number, start: number, end: number) => void;
 
 /** Reads segments, piece by piece. */
 export class SegmentReader {
@@ -28,8 +28,8 @@ export class SegmentReader {
     const chunk = this.#chunk(segment);
     if (!chunk) return undefined;
     const end = chunk.length < this.#bytes || segment.readOffset + chunk.length >= segment.size;
-    const { broken, consumed } = scan(recordBuffer(chunk), segment.salt, end, (...record) =>
-      onRead(chunk, ...record),
+    const { broken, consumed } = scan(recordBuffer(chunk), segment.salt, end, (sequence, start, end) =>
+      onRead(chunk, sequence, start, end),
     );
     for (const [from, to] of broken) {
       this.#options.onBroken(segment, segment.readOffset + from, chunk.subarray(from, to));

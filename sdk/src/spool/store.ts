@@ -29,7 +29,7 @@ function eventCodec(): Codec<PackedEvent> {
   const pages = new EventPages();
   return {
     encode: ({ bytes }) => bytes,
-    decode: (bytes) => pages.copy(bytes),
+    decode: (bytes, start, end) => pages.copy(bytes, start, end),
   };
 }
 
@@ -44,15 +44,14 @@ function sampleCodec(): Codec<QueuedSample> {
       buffer.write(key, 16);
       return buffer;
     },
-    decode(bytes) {
-      const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
-      const series = packer.seriesOf(buffer.toString("utf8", 16));
-      return new QueuedSample(series, buffer.readDoubleBE(0), buffer.readDoubleBE(8));
+    decode(bytes, start, end) {
+      const series = packer.seriesOf(bytes.toString("utf8", start + 16, end));
+      return new QueuedSample(series, bytes.readDoubleBE(start), bytes.readDoubleBE(start + 8));
     },
   };
 }
 
 const reportCodec: Codec<PackedReport> = {
   encode: ({ bytes }) => bytes,
-  decode: (bytes) => new PackedReport(bytes.slice()),
+  decode: (bytes, start, end) => new PackedReport(Uint8Array.prototype.slice.call(bytes, start, end)),
 };

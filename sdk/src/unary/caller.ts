@@ -1,4 +1,3 @@
-import { explainBroken } from "../broken-connection.ts";
 import { type ClientOptions, defaultTimeoutMs } from "../client-options.ts";
 import { Code } from "../code.ts";
 import { bearer, fixedHeaders, type SessionAnswer, tokensOf } from "../credentials.ts";
@@ -40,6 +39,8 @@ export interface CallerOptions extends ClientOptions {
   compress?: ((bytes: readonly Uint8Array[]) => Promise<Uint8Array>) | undefined;
   /** Decompresses answers, where HTTP does not. */
   decompress?: Decompress | undefined;
+  /** Says what an error means that is none of the service's. */
+  explain?(error: PulsewireError): PulsewireError;
   /** Gives the connection back. */
   close?(): void;
 }
@@ -50,7 +51,9 @@ const authService = "/pulsewire.auth.v1.AuthService";
 /** @throws TypeError where several kinds of credentials are given */
 export function createCaller(options: CallerOptions): UnaryCaller {
   const { exchange, protocol, compress, decompress } = options;
-  const closed = new AbortController();
+  /** What ends each call that runs. A signal for all of them would hold what ended calls held. */
+  const running: (() => void)[] = [];
+  let closed = false;
   const fixed = { ...options.headers, ...fixedHeaders(options) };
 
   const attempt = async (
@@ -88,20 +91,21 @@ export function createCaller(options: CallerOptions): UnaryCaller {
       ended.abort(new PulsewireError({ code: Code.Canceled, message: "The call was cancelled." }));
     const expire = () =>
       ended.abort(new PulsewireError({ code: Code.DeadlineExceeded, message: "The call timed out." }));
-    const signals = signal ? [signal, closed.signal] : [closed.signal];
-    for (const each of signals) {
-      if (each.aborted) cancel();
-      each.addEventListener("abort", cancel, { once: true });
-    }
+    if (closed || signal?.aborted) cancel();
+    signal?.addEventListener("abort", cancel, { once: true });
+    running.push(cancel);
     const timer = setTimeout(expire, timeoutMs);
     try {
       ended.signal.throwIfAborted();
       return await work(ended.signal, timeoutMs);
     } catch (thrown) {
-      throw ended.signal.aborted ? ended.signal.reason : explainBroken(asPulsewireError(thrown));
+      if (ended.signal.aborted) throw ended.signal.reason;
+      const error = asPulsewireError(thrown);
+      throw options.explain?.(error) ?? error;
     } finally {
       clearTimeout(timer);
-      for (const each of signals) each.removeEventListener("abort", cancel);
+      signal?.removeEventListener("abort", cancel);
+      running.splice(running.indexOf(cancel), 1);
     }
   };
 
@@ -133,7 +137,8 @@ export function createCaller(options: CallerOptions): UnaryCaller {
         }
       }),
     close() {
-      closed.abort();
+      closed = true;
+      for (const cancel of running) cancel();
       options.close?.();
     },
   };

@@ -9,12 +9,19 @@ export interface HttpRequest {
   signal: AbortSignal;
 }
 
+/** Headers or trailers of an answer, such as fetch's Headers. */
+export interface AnswerHeaders {
+  /** `null` where there is none; several of one name are one, with commas between them. */
+  get(name: string): string | null;
+  has(name: string): boolean;
+}
+
 /** The whole answer. */
 export interface HttpResponse {
   status: number;
-  headers: Headers;
+  headers: AnswerHeaders;
   /** Empty over fetch, which does not know of them. */
-  trailers: Headers;
+  trailers: AnswerHeaders;
   body: Uint8Array;
 }
 

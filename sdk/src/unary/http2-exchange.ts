@@ -1,7 +1,7 @@
 import { constants, type IncomingHttpHeaders } from "node:http2";
 import { Code } from "../code.ts";
 import { PulsewireError } from "../errors.ts";
-import type { Exchange } from "./exchange.ts";
+import type { AnswerHeaders, Exchange } from "./exchange.ts";
 import type { Http2Connection } from "./http2-connection.ts";
 
 /**
@@ -23,13 +23,15 @@ export function http2Exchange(baseUrl: string, connection: Http2Connection, maxB
     };
     signal.addEventListener("abort", abort, { once: true });
     let received: IncomingHttpHeaders = {};
-    const trailers = new Headers();
+    let trailers: IncomingHttpHeaders = {};
     const chunks: Buffer[] = [];
     let size = 0;
     stream.on("response", (answer) => {
       received = answer;
     });
-    stream.on("trailers", (answer) => addTo(trailers, answer));
+    stream.on("trailers", (answer) => {
+      trailers = answer;
+    });
     stream.on("data", (chunk: Buffer) => {
       chunks.push(chunk);
       size += chunk.length;
@@ -39,8 +41,13 @@ export function http2Exchange(baseUrl: string, connection: Http2Connection, maxB
     });
     stream.on("error", reject);
     stream.on("end", () => (received[":status"] === undefined ? reject(cutOff()) : resolve()));
-    // After the end nothing changes any more; before it the answer is cut off.
-    stream.on("close", () => reject(cutOff()));
+    stream.on("close", () => {
+      // After the end nothing changes any more; before it the answer is cut off.
+      if (!stream.readableEnded) reject(cutOff());
+      // Node's list of streams may keep this one until the next collection of the whole heap, and all that its listeners hold.
+      stream.removeAllListeners();
+      stream.on("error", ignore);
+    });
     stream.cork();
     for (const piece of body) stream.write(piece);
     stream.end();
@@ -50,12 +57,17 @@ export function http2Exchange(baseUrl: string, connection: Http2Connection, maxB
     } finally {
       signal.removeEventListener("abort", abort);
     }
-    const responseHeaders = new Headers();
-    addTo(responseHeaders, received);
     const whole = chunks.length === 1 ? (chunks[0] as Buffer) : Buffer.concat(chunks, size);
-    return { status: Number(received[":status"]), headers: responseHeaders, trailers, body: whole };
+    return {
+      status: Number(received[":status"]),
+      headers: new Received(received),
+      trailers: new Received(trailers),
+      body: whole,
+    };
   };
 }
+
+function ignore(): void {}
 
 function cutOff(): PulsewireError {
   return new PulsewireError({
@@ -79,9 +91,20 @@ async function until<T>(signal: AbortSignal, work: Promise<T>, giveBack: (late: 
   }
 }
 
-function addTo(headers: Headers, given: IncomingHttpHeaders): void {
-  for (const [name, value] of Object.entries(given)) {
-    if (name.startsWith(":") || value === undefined) continue;
-    for (const each of Array.isArray(value) ? value : [value]) headers.append(name, String(each));
+/** As Node has them: fetch's Headers would cost more than all else of an answer. */
+class Received implements AnswerHeaders {
+  readonly #headers: IncomingHttpHeaders;
+
+  constructor(headers: IncomingHttpHeaders) {
+    this.#headers = headers;
+  }
+
+  get(name: string): string | null {
+    const value = this.#headers[name];
+    return value === undefined ? null : Array.isArray(value) ? value.join(", ") : String(value);
+  }
+
+  has(name: string): boolean {
+    return this.#headers[name] !== undefined;
   }
 }

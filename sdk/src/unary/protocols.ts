@@ -1,7 +1,7 @@
 import { Code, codeNames } from "../code.ts";
 import { PulsewireError } from "../errors.ts";
 import { readFields } from "../message-reader.ts";
-import type { HttpResponse } from "./exchange.ts";
+import type { AnswerHeaders, HttpResponse } from "./exchange.ts";
 import { type Detail, errorOf, httpError } from "./status.ts";
 
 /** Undoes gzip. */
@@ -129,7 +129,7 @@ async function unframe({ flags, bytes }: Frame, decompress: Decompress | undefin
 }
 
 /** @throws PulsewireError where they say that the call failed */
-function checkTrailers(trailers: Headers): void {
+function checkTrailers(trailers: AnswerHeaders): void {
   const status = trailers.get("grpc-status");
   if (status === "0") return;
   // Without a status the answer was cut off.
@@ -165,7 +165,7 @@ function fromBase64(text: string): Uint8Array {
   return Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
 }
 
-function readConnectError(status: number, headers: Headers, body: Uint8Array): PulsewireError {
+function readConnectError(status: number, headers: AnswerHeaders, body: Uint8Array): PulsewireError {
   try {
     const { code, message, details } = JSON.parse(new TextDecoder().decode(body)) as {
       code?: string;
