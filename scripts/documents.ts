@@ -28,6 +28,9 @@ export function checkDocuments(): void {
       ...missingPaths(document, text, tracked).map((path) => `names ${path}, which is not there`),
       ...brokenLinks(document, text, tracked).map((target) => `links to ${target}, which is not there`),
       ...missingScripts(text).map((script) => `names npm run ${script}, which is not there`),
+      ...(document.startsWith("server/") ? unknownSettings(text) : []).map(
+        (name) => `names the setting ${name}, which is none`,
+      ),
     ].map((what) => `${document} ${what}`);
   });
   wrong.push(...checkRootReadme(readFileSync(join(root, "README.md"), "utf8")));
@@ -78,6 +81,14 @@ function missingScripts(text: string): string[] {
     const folders = workspaces.length > 0 ? workspaces : ["."];
     return folders.every((folder) => script in scriptsOf(folder)) ? [] : [script + where];
   });
+}
+
+/** The server's own READMEs speak of no other variables. */
+function unknownSettings(text: string): string[] {
+  const settings: readonly string[] = settingNames;
+  return [...text.matchAll(/\bPULSEWIRE_[A-Z_]+/g)]
+    .map(([name]) => name)
+    .filter((name) => !settings.includes(name));
 }
 
 function scriptsOf(folder: string): Record<string, string> {
