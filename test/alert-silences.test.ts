@@ -1,5 +1,6 @@
 /** Silences keep notices back, not states; what was kept back is told when they are over. And alerts survive a restart. */
 import assert from "node:assert/strict";
+import { randomUUID } from "node:crypto";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { durationFromMs, timestampFromMs, timestampMs } from "@bufbuild/protobuf/wkt";
@@ -7,6 +8,8 @@ import { type Client, Code, createClient } from "@connectrpc/connect";
 import { AlertState, Comparison } from "../server/src/gen/pulsewire/metrics/v1/alert_pb.js";
 import { MetricsService } from "../server/src/gen/pulsewire/metrics/v1/metrics_service_pb.js";
 import { WebhooksService } from "../server/src/gen/pulsewire/webhooks/v1/webhooks_service_pb.js";
+import { dropLease, takeLease } from "../server/src/jobs/lease.ts";
+import { TenantEvaluation } from "../server/src/metrics/alerts/evaluation.ts";
 import { assertFails } from "./helpers/errors.ts";
 import { type Receiver, startReceiver } from "./helpers/receiver.ts";
 import { grpcSession, serve, startTestServer, type TestServer } from "./helpers/server.ts";
@@ -175,6 +178,38 @@ describe("targets of a rule", () => {
       "alert.pending",
       "alert.resolved",
     ]);
+  });
+});
+
+describe("absence", () => {
+  test("samples as often as the rule waits are not missed, though each comes almost as late", async () => {
+    const ruleId = await createRule("beat", {
+      condition: { case: "absence", value: { duration: durationFromMs(2_000) } },
+    });
+    const { db } = server.context;
+    const { tenantId } = server.tenant;
+    const holder = randomUUID();
+    const lease = await takeLease(db, `alerts/${tenantId}`, holder, 30_000);
+    assert.ok(lease);
+    const evaluation = new TenantEvaluation(tenantId);
+    // The evaluation's time is the test's: nothing is waited for.
+    const startMs = Date.now();
+    const alertsAt = async (ms: number) => {
+      await evaluation.evaluate(db, lease, new Date(startMs + ms));
+      return (await metrics.listAlerts({ ruleId, states: everyState })).alerts;
+    };
+    for (let at = 0; at <= 10_000; at += 2_000) {
+      assert.deepEqual(await alertsAt(at + 900), []);
+      await send("beat", 1, startMs + at);
+      assert.deepEqual(await alertsAt(at + 1_800), []);
+    }
+    assert.deepEqual(await alertsAt(12_000), []);
+    assert.deepEqual(await alertsAt(13_800), []);
+    const [alert] = await alertsAt(13_801);
+    assert.equal(alert?.state, AlertState.FIRING);
+    assert.equal((alert?.startedAt ? timestampMs(alert.startedAt) : 0) - startMs, 12_000);
+    await metrics.deleteAlertRule({ ruleId });
+    await dropLease(db, `alerts/${tenantId}`, holder);
   });
 });
 
