@@ -188,12 +188,14 @@ export class Batcher<T extends Item> {
     this.#ledger.taken();
     if (this.#hasFullBatch()) this.#sender.askToPump();
     // The timer holds the process: a program that ends without close() still delivers while the server answers.
-    this.#delayTimer ??= setTimeout(() => {
-      this.#delayTimer = undefined;
-      this.#due = this.#queue.length > 0;
-      this.#sender.pump();
-    }, this.#options.maxDelayMs);
+    this.#delayTimer ??= setTimeout(this.#endDelay, this.#options.maxDelayMs);
   }
+
+  readonly #endDelay = (): void => {
+    this.#delayTimer = undefined;
+    this.#due = this.#queue.length > 0;
+    this.#sender.pump();
+  };
 
   #hasFullBatch(): boolean {
     return this.#queue.length >= this.#options.maxItems || this.#queue.bytes >= this.#options.maxBytes;

@@ -76,11 +76,13 @@ export class Sender<T> {
   askToPump(): void {
     if (this.#pumpAsked) return;
     this.#pumpAsked = true;
-    queueMicrotask(() => {
-      this.#pumpAsked = false;
-      this.pump();
-    });
+    queueMicrotask(this.#pumpAsAsked);
   }
+
+  readonly #pumpAsAsked = (): void => {
+    this.#pumpAsked = false;
+    this.pump();
+  };
 
   /** Sends what is to be sent now. */
   pump(): void {

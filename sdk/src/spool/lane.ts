@@ -32,6 +32,12 @@ export class Lane implements SegmentOwner {
   #ackTimer: NodeJS.Timeout | undefined;
   #unread = 0;
   #persisted = 0;
+  // Made once: a function that makes one takes memory each time that it is called, whether it comes to that or not.
+  readonly #writeScheduled = () => {
+    this.#scheduled = undefined;
+    this.write();
+  };
+  readonly #writeAcksInTime = () => this.writeAcks();
 
   /** Opens what is there. */
   constructor(options: LaneOptions) {
@@ -115,10 +121,7 @@ export class Lane implements SegmentOwner {
       this.#unread++;
     }
     this.#appender.append(sequence, segment, Date.now(), payload, held);
-    this.#scheduled ??= setImmediate(() => {
-      this.#scheduled = undefined;
-      this.write();
-    });
+    this.#scheduled ??= setImmediate(this.#writeScheduled);
     return segment;
   }
 
@@ -164,7 +167,7 @@ export class Lane implements SegmentOwner {
     if (!segment.newAcks) {
       segment.newAcks = this.#spareFrames.pop() ?? new AckFrame();
       this.#withAcks.add(segment);
-      this.#ackTimer ??= setTimeout(() => this.writeAcks(), ackDelayMs).unref();
+      this.#ackTimer ??= setTimeout(this.#writeAcksInTime, ackDelayMs).unref();
     }
     if (segment.newAcks.push(sequence - segment.first) === maxAcks) this.#writeAcks(segment);
   }
