@@ -98,6 +98,11 @@ async function grpcByHand(
     const later = frame(frames.headers, flags.endHeaders, 0, blocks.later);
     // The first head fills the table that the later ones refer to.
     let head = frame(frames.headers, flags.endHeaders, 0, blocks.first);
+    let outgoing: Buffer[] = [];
+    const send = () => {
+      connection.socket.write(outgoing.length === 1 ? (outgoing[0] as Buffer) : Buffer.concat(outgoing));
+      outgoing = [];
+    };
     const callOf = (stencil: Stencil): Caller => {
       const data = frame(frames.data, flags.endStream, 0, stencil.stamp());
       return () => {
@@ -108,7 +113,8 @@ async function grpcByHand(
         bytes.writeUInt32BE(id, 5);
         bytes.writeUInt32BE(id, head.length + 5);
         bytes.set(stencil.stamp(), head.length + frameHeadBytes);
-        connection.socket.write(bytes);
+        // As client libraries do it: what one turn of the event loop brings leaves in one write.
+        if (outgoing.push(bytes) === 1) setImmediate(send);
         if (head !== later) head = later;
         return answer.promise;
       };

@@ -144,8 +144,12 @@ export function createPlainReports(
   };
   const settle = (line: Line, outcome: SumOutcome) => {
     const sum = line.sums.shift() as Sum;
-    // What has come meanwhile is on its way before the callers of this one are answered, and come back.
     begin(line);
+    // What has come meanwhile is on its way before the callers of this one are answered, and come back: the group commit sends it
+    // in the next turn of the event loop, and so they are answered behind it. PostgreSQL works meanwhile.
+    setImmediate(tellCallers, line, sum, outcome);
+  };
+  const tellCallers = (line: Line, sum: Sum, outcome: SumOutcome) => {
     const { reports, answers } = sum;
     waiting -= reports.length;
     if (outcome.result === "counted") sum.answer(outcome.file);
