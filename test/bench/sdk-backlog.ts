@@ -5,10 +5,10 @@
 import { execFile, fork } from "node:child_process";
 import { once } from "node:events";
 import { mkdtemp, readFile, rm } from "node:fs/promises";
-import { stripTypeScriptTypes } from "node:module";
 import os from "node:os";
 import path from "node:path";
 import { parseArgs, promisify } from "node:util";
+import { transform } from "esbuild";
 import type * as Sdk from "../../sdk/src/index.ts";
 import { printResult, show } from "./report.ts";
 import { buildSdk, builtSdk } from "./sdk/build.ts";
@@ -38,7 +38,8 @@ async function fill(directory: string, bytes: number): Promise<number> {
 
 async function runDrain(directory: string, endpoint: string): Promise<Drained> {
   const source = await readFile(path.join(import.meta.dirname, "sdk/drain.ts"), "utf8");
-  const program = ["--expose-gc", "--input-type=module", "--eval", stripTypeScriptTypes(source)];
+  const { code } = await transform(source, { loader: "ts", target: "esnext" });
+  const program = ["--expose-gc", "--input-type=module", "--eval", code];
   const args = [...program, builtSdk, endpoint, directory, String(maxBytes)];
   const { stdout } = await promisify(execFile)(process.execPath, args);
   return JSON.parse(stdout) as Drained;
