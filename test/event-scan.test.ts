@@ -139,10 +139,16 @@ function storedRow(row: EventRow): Selectable<EventsTable> {
   };
 }
 
-function onlyElement(array: Buffer): Buffer | null {
-  const length = array.readInt32BE(arrayHeaderBytes);
-  const start = arrayHeaderBytes + 4;
-  return length < 0 ? null : array.subarray(start, start + length);
+const onlyElement = (array: Buffer) => elementsOf(array)[0];
+
+function elementsOf(array: Buffer): (Buffer | null)[] {
+  const elements: (Buffer | null)[] = [];
+  for (let at = arrayHeaderBytes; at < array.length; ) {
+    const length = array.readInt32BE(at);
+    elements.push(length < 0 ? null : array.subarray(at + 4, at + 4 + length));
+    at += 4 + Math.max(0, length);
+  }
+  return elements;
 }
 
 describe("the scan of events", () => {
@@ -265,6 +271,28 @@ describe("the scan of events", () => {
         if (skewMs === 0 && sent.timestamp) assert.deepEqual(whole.event?.timestamp, canonical.timestamp);
       }),
       { numRuns: 500 },
+    );
+  });
+
+  test("writes metrics as JSON whatever their names, in any number", () => {
+    const metrics = fc.dictionary(
+      fc.string({ minLength: 1, maxLength: 30, unit: fc.constantFrom(...'ab"\\\n\u007f\u2028ä\u{1f600}') }),
+      fc.double({ noNaN: true, noDefaultInfinity: true }),
+      { maxKeys: 300, noNullPrototype: true },
+    );
+    fc.assert(
+      fc.property(fc.array(metrics, { minLength: 1, maxLength: 10 }), (sent) => {
+        const rows = sent.map((each) => {
+          const row = newRow();
+          const bytes = toBinary(EventSchema, create(EventSchema, { eventType: "t", metrics: each }));
+          assert.ok(scanner.scanChecked(bytes, row));
+          return row;
+        });
+        assert.deepEqual(
+          elementsOf(eventColumns(rows)[9] as Buffer).map((text) => JSON.parse(String(text ?? "{}"))),
+          sent,
+        );
+      }),
     );
   });
 

@@ -1,11 +1,5 @@
 /** The columns of many events as arrays in PostgreSQL's binary format, written straight from the bytes of the requests. */
-import {
-  arrayHeaderBytes,
-  elementTypes,
-  jsonArray,
-  writeArrayHeader,
-  writeTimestamp,
-} from "../db/binary-array.ts";
+import { arrayHeaderBytes, elementTypes, writeArrayHeader, writeTimestamp } from "../db/binary-array.ts";
 import { type EventRow, slot } from "./event-row.ts";
 import { writeUuid, writeUuidText } from "./words.ts";
 
@@ -31,7 +25,7 @@ export function eventColumns(rows: readonly EventRow[]): Buffer[] {
       writeTimestamp(target, at, occurredAtMs);
     }),
     encodedColumn(rows),
-    jsonArray(rows.map(metricsJson)),
+    metricsColumn(rows),
     rangeColumn(elementTypes.text, rows, slot.sourceService),
   ];
 }
@@ -142,16 +136,37 @@ function copyRange(target: Buffer, at: number, bytes: Uint8Array, from: number, 
 
 const double = new Float64Array(1);
 const doubleBytes = new Uint8Array(double.buffer);
+/** Room for a row: each byte of its metrics may become an escape of six, and each entry, of 13 bytes and more, has a number as text. */
+const jsonOfByte = 8;
+const keptJsonBytes = 1024 * 1024;
+/** What the JSON is written to before its length is known; used again, for new memory costs more than the copy. */
+let json = Buffer.allocUnsafe(16 * 1024);
 
-/** The metrics as a JSON object; null where the event has none. The bytes have been scanned. */
-export function metricsJson(row: EventRow): string | null {
+/** The metrics as JSON objects; null where the event has none. */
+function metricsColumn(rows: readonly EventRow[]): Buffer {
+  let at = writeArrayHeader(json, elementTypes.json, rows.length);
+  for (const row of rows) {
+    const room = 4 + jsonOfByte * row.lengthOf(slot.metrics);
+    if (at + room > json.length) json = Buffer.concat([json.subarray(0, at)], 2 * (at + room));
+    if (row.lengthOf(slot.metrics) === 0) {
+      at = writeLength(json, at, -1);
+    } else {
+      const end = writeMetrics(json, at + 4, row);
+      writeLength(json, at, end - at - 4);
+      at = end;
+    }
+  }
+  const column = Buffer.from(json.subarray(0, at));
+  if (json.length > keptJsonBytes) json = Buffer.allocUnsafe(keptJsonBytes);
+  return column;
+}
+
+/** Writes the metrics as a JSON object; returns the position behind it. The bytes have been scanned. */
+function writeMetrics(target: Buffer, start: number, row: EventRow): number {
   const { bytes } = row;
-  const start = row.at(slot.metrics);
-  const end = row.at(slot.metrics + 1);
-  if (start === end) return null;
-  const buffer = Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
-  let text = "{";
-  for (let at = start; at < end; ) {
+  const stop = row.at(slot.metrics + 1);
+  let to = start;
+  for (let at = row.at(slot.metrics); at < stop; ) {
     // Tag, length of the entry (its value has 9 bytes), tag of the key.
     at += 2;
     while ((bytes[at - 1] as number) >= 0x80) at++;
@@ -159,12 +174,33 @@ export function metricsJson(row: EventRow): string | null {
     let length = (bytes[at++] as number) & 0x7f;
     for (let shift = 7; (bytes[at - 1] as number) >= 0x80; shift += 7)
       length |= ((bytes[at++] as number) & 0x7f) << shift;
-    const name = buffer.toString("utf8", at, at + length);
+    target[to++] = to - 1 === start ? brace : comma;
+    to = writeName(target, to, bytes, at, at + length);
+    target[to++] = colon;
     at += length + 1;
     for (let index = 0; index < 8; index++) doubleBytes[index] = bytes[at + index] as number;
     const value = double[0] as number;
-    text += `${text.length > 1 ? "," : ""}${JSON.stringify(name)}:${Object.is(value, -0) ? "-0" : value}`;
+    const text = Object.is(value, -0) ? "-0" : `${value}`;
+    for (let index = 0; index < text.length; index++) target[to++] = text.charCodeAt(index);
     at += 8;
   }
-  return `${text}}`;
+  target[to++] = closingBrace;
+  return to;
+}
+
+const [quote, comma, colon, backslash, brace, closingBrace] = [0x22, 0x2c, 0x3a, 0x5c, 0x7b, 0x7d] as const;
+
+function writeName(target: Buffer, start: number, bytes: Uint8Array, from: number, end: number): number {
+  let to = start;
+  target[to++] = quote;
+  for (let at = from; at < end; at++) {
+    const byte = bytes[at] as number;
+    if (byte < 0x20 || byte === quote || byte === backslash) {
+      const name = Buffer.from(bytes.subarray(from, end)).toString();
+      return start + target.write(JSON.stringify(name), start);
+    }
+    target[to++] = byte;
+  }
+  target[to++] = quote;
+  return to;
 }
