@@ -2,8 +2,11 @@ import type { Logger } from "pino";
 import type { Bus } from "../../bus/bus.ts";
 import { feedChannel } from "./feed.ts";
 
-/** The shortest time between two messages about one tenant: what comes meanwhile is told by the next. */
-const pauseMs = 10;
+/**
+ * The shortest time between two messages about one tenant: what comes meanwhile is told by the next. Watchers of other processes
+ * wait no longer than that, and each message costs as much as tens of reports.
+ */
+const pauseMs = 25;
 
 /** Tells other processes how far feeds have gone. Nothing is lost with a message: they look for themselves, too. */
 export interface Announcer {
