@@ -259,6 +259,19 @@ describe("events on the wire", () => {
     assert.deepEqual(kept[0]?.page.bytes, bytes);
   });
 
+  test("an event that ends anywhere near the end of a page is whole", () => {
+    const same = { eventId: "e", eventType: "x", timestamp: 1_767_225_600_123, priority: 3 };
+    const whole = new EventPacker().pack({ ...same, userId: "u".repeat(20) });
+    // All places that an event can have at the end of a page come about, for the first one moves all others.
+    for (let length = 0; length <= whole.size; length++) {
+      const packer = new EventPacker();
+      packer.pack({ ...same, title: "t".repeat(length + 100) });
+      for (let packed = 0; packed <= 66_000; packed += whole.size) {
+        assert.deepEqual(packer.pack({ ...same, userId: "u".repeat(20) }).bytes, whole.bytes);
+      }
+    }
+  });
+
   test("ids made here are UUIDv7, of their time and unlike each other", () => {
     const packer = new EventPacker();
     const before = Date.now();

@@ -41,12 +41,13 @@ export class EventPacker {
     for (;;) {
       const [page, start] = [this.#page, this.#used];
       const end = this.#write(page.bytes, start, input, priority);
-      if (end <= page.bytes.length) {
+      // One byte more was written where the event is short, and is lost where it lay behind the page: endFrame() takes it back.
+      if (end < page.bytes.length) {
         this.#used = end;
         return PackedEvent.of(page, start, end, priority);
       }
       page.release();
-      this.#page = this.#pool.take(end - start);
+      this.#page = this.#pool.take(end - start + 1);
       this.#used = 0;
     }
   }
