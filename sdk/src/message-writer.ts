@@ -1,3 +1,5 @@
+import { writeDouble, writeInt64 } from "./wire.ts";
+
 const encoder = /* @__PURE__ */ new TextEncoder();
 
 /**
@@ -54,9 +56,9 @@ export class MessageWriter {
 
   /** Packed numbers of eight bytes. */
   doubles(field: number, values: readonly number[]): this {
-    const view = new DataView(new ArrayBuffer(values.length * 8));
-    for (const [index, value] of values.entries()) view.setFloat64(index * 8, value, true);
-    return this.message(field, new Uint8Array(view.buffer));
+    const packed = new Uint8Array(values.length * 8);
+    for (const [index, value] of values.entries()) writeDouble(packed, index * 8, value);
+    return this.message(field, packed);
   }
 
   /** What was written. */
@@ -66,16 +68,7 @@ export class MessageWriter {
 
   #varint(value: number): void {
     this.#room(10);
-    if (value < 0) {
-      for (let rest = BigInt.asUintN(64, BigInt(value)); ; rest >>= 7n) {
-        const more = rest > 0x7fn;
-        this.#bytes[this.#length++] = Number(rest & 0x7fn) | (more ? 0x80 : 0);
-        if (!more) return;
-      }
-    }
-    let rest = value;
-    for (; rest > 0x7f; rest = Math.floor(rest / 128)) this.#bytes[this.#length++] = (rest % 128) | 0x80;
-    this.#bytes[this.#length++] = rest;
+    this.#length = writeInt64(this.#bytes, this.#length, value);
   }
 
   #room(bytes: number): void {
