@@ -32,8 +32,8 @@ export function createHttp2Connections(options: Http2Options): Http2Connections 
   }, options.limits.idleTimeoutMs / sweepsOfIdleTime).unref();
   const watch = {
     idle(connection: Http2Connection) {
-      if (draining) connection.goAway();
-      else open.set(connection, sweeps);
+      // While they are drained each goes by itself, a round trip after its farewell.
+      if (!draining) open.set(connection, sweeps);
     },
     closed: (connection: Http2Connection) => void open.delete(connection),
   };
@@ -44,10 +44,8 @@ export function createHttp2Connections(options: Http2Options): Http2Connections 
     },
     drain() {
       draining = true;
-      for (const connection of open.keys()) {
-        if (connection.streams === 0) connection.goAway();
-        else connection.sayGoodbye(roundTripMs);
-      }
+      // Also where there is no stream: one may be under way to us.
+      for (const connection of open.keys()) connection.sayGoodbye(roundTripMs);
     },
     stop: () => clearInterval(timer),
   };
