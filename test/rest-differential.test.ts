@@ -197,13 +197,13 @@ function normalize(body: JsonValue | undefined): unknown {
     .replace(/("calls"|"timestampsMs"|"expiresIn"|"expires_in"):(\[[\d,]+\]|"?\d+"?)/g, '$1:"<made>"')
     .replace(/[\d.]+ s\b/g, "<seconds>");
   const found = JSON.parse(text) as unknown;
-  const { deadLetters, eventsOverTime } = (found ?? {}) as Record<string, unknown>;
+  const { deadLetters, deliveries, eventsOverTime } = (found ?? {}) as Record<string, unknown>;
   // The events of the two may lie on either side of a minute.
   if (Array.isArray(eventsOverTime)) {
     (found as Record<string, unknown>).eventsOverTime = eventsOverTime.filter(({ count }) => count !== "0");
   }
-  // Those of one batch were given up at the same moment.
-  if (Array.isArray(deadLetters))
-    deadLetters.sort((a, b) => (JSON.stringify(a) < JSON.stringify(b) ? -1 : 1));
+  // Those of one batch were given up, and those of one moment made, in no order.
+  for (const list of [deadLetters, deliveries])
+    if (Array.isArray(list)) list.sort((a, b) => (JSON.stringify(a) < JSON.stringify(b) ? -1 : 1));
   return found;
 }
