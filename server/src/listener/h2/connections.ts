@@ -24,17 +24,13 @@ export function createHttp2Connections(options: Http2Options): Http2Connections 
   /** Those without streams have the sweep in which they were idle first. */
   const open = new Map<Http2Connection, number>();
   let sweeps = 0;
-  let draining = false;
   const timer = setInterval(() => {
     sweeps++;
     for (const [connection, idleSince] of open)
       if (connection.streams === 0 && idleSince <= sweeps - sweepsOfIdleTime) connection.goAway();
   }, options.limits.idleTimeoutMs / sweepsOfIdleTime).unref();
   const watch = {
-    idle(connection: Http2Connection) {
-      // While they are drained each goes by itself, a round trip after its farewell.
-      if (!draining) open.set(connection, sweeps);
-    },
+    idle: (connection: Http2Connection) => void open.set(connection, sweeps),
     closed: (connection: Http2Connection) => void open.delete(connection),
   };
   return {
@@ -43,7 +39,6 @@ export function createHttp2Connections(options: Http2Options): Http2Connections 
       process.nextTick(() => socket.resume());
     },
     drain() {
-      draining = true;
       // Also where there is no stream: one may be under way to us.
       for (const connection of open.keys()) connection.sayGoodbye(roundTripMs);
     },
